@@ -1,0 +1,423 @@
+/* nexus_kafka 1.0: the install script. Order: tables, functions of the engine,
+ * the message contract, steering, views, and at the end the prospect pipeline. */
+
+-- complain if the script is sourced in psql rather than by CREATE EXTENSION
+\echo Use "CREATE EXTENSION nexus_kafka" to load this file. \quit
+
+
+/* ---------------------------------------------------------------- tables */
+
+CREATE TABLE @extschema@.nexus_identity (
+  singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+  system_identifier bigint NOT NULL,
+  database_oid oid NOT NULL,
+  extension_oid oid NOT NULL
+);
+COMMENT ON TABLE @extschema@.nexus_identity IS
+  'The cluster, database and CREATE EXTENSION that this set-up belongs to. Where they differ from the real ones (a restored dump, a copied database) nothing runs until nexus_resume().';
+
+CREATE TABLE @extschema@.nexus_pipelines (
+  name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
+  topic text NOT NULL CHECK (topic ~ '^[a-zA-Z0-9._-]{1,249}$' AND topic NOT IN ('.', '..')),
+  statement text NOT NULL,
+  run_as name NOT NULL DEFAULT current_user,
+  search_path text NOT NULL DEFAULT current_setting('search_path'),
+  batch_messages integer NOT NULL DEFAULT 1000 CHECK (batch_messages BETWEEN 1 AND 10000),
+  batch_bytes integer NOT NULL DEFAULT 4194304 CHECK (batch_bytes BETWEEN 1024 AND 67108864),
+  paused boolean NOT NULL DEFAULT false,
+  created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE @extschema@.nexus_pipelines IS
+  'One row a pipeline: a topic, and the SQL statement that takes its messages in.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.statement IS
+  'One SQL statement that reads nexus_messages() or nexus_raw_messages(); a batch of messages is one execution of it.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.run_as IS 'The role whose rights the statement has.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.search_path IS 'The search_path under which the statement runs.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.batch_messages IS 'At most so many messages in one transaction.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.batch_bytes IS
+  'At most so many bytes of keys and values in one transaction (a single message may be larger).';
+
+CREATE TABLE @extschema@.nexus_offsets (
+  pipeline text NOT NULL,
+  topic text NOT NULL,
+  partition integer NOT NULL CHECK (partition >= 0),
+  "offset" bigint NOT NULL CHECK ("offset" >= -2),
+  cluster_id text,
+  updated_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (pipeline, topic, partition)
+) WITH (fillfactor = 10);
+COMMENT ON TABLE @extschema@.nexus_offsets IS
+  'Where each pipeline goes on reading. Written in the transaction that writes the rows; nothing else decides.';
+COMMENT ON COLUMN @extschema@.nexus_offsets."offset" IS
+  'The next offset to read; -2: the earliest one of the partition, nothing read yet.';
+COMMENT ON COLUMN @extschema@.nexus_offsets.cluster_id IS 'The Kafka cluster that the offset belongs to.';
+
+CREATE TABLE @extschema@.nexus_dead_letters (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  origin text NOT NULL CHECK (origin IN ('pipeline', 'outbox')),
+  pipeline text,
+  topic text NOT NULL,
+  partition integer,
+  "offset" bigint,
+  "timestamp" timestamptz,
+  key bytea,
+  value bytea,
+  headers jsonb,
+  message_id text,
+  sqlstate text,
+  message text NOT NULL,
+  detail text,
+  hint text,
+  context text,
+  failed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  CHECK ((origin = 'pipeline') = (pipeline IS NOT NULL))
+);
+CREATE INDEX nexus_dead_letters_pipeline ON @extschema@.nexus_dead_letters (pipeline, id);
+COMMENT ON TABLE @extschema@.nexus_dead_letters IS
+  'Messages that could not be taken in by a pipeline, or not be published from the outbox, whole, with the error.';
+COMMENT ON COLUMN @extschema@.nexus_dead_letters.origin IS
+  'pipeline: a message of a topic that the pipeline''s statement refused; outbox: a message of nexus_produce that the broker refused.';
+COMMENT ON COLUMN @extschema@.nexus_dead_letters.headers IS
+  'An object; a repeated name has an array; a name or value that is not UTF-8 is written as \x and hexadecimal digits.';
+COMMENT ON COLUMN @extschema@.nexus_dead_letters.sqlstate IS 'SQLSTATE of the error; for the outbox, Kafka''s error name.';
+
+CREATE TABLE @extschema@.nexus_outbox (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  topic text NOT NULL,
+  partition integer,
+  key bytea,
+  value bytea,
+  headers jsonb,
+  message_id text NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE @extschema@.nexus_outbox IS
+  'Messages that wait for the broker''s acknowledgement. nexus_produce writes here, in the caller''s transaction; the relay publishes and deletes. Don''t write it directly.';
+
+/* The outbox isn't dumped: a restore would publish its messages once more. */
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_identity', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_pipelines', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_offsets', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump(
+  pg_catalog.pg_get_serial_sequence('@extschema@.nexus_dead_letters', 'id')::pg_catalog.regclass, '');
+
+
+/* ------------------------------------- what a pipeline's statement reads */
+
+CREATE FUNCTION @extschema@.nexus_messages(
+  OUT topic text, OUT partition integer, OUT "offset" bigint, OUT "timestamp" timestamptz,
+  OUT key text, OUT value jsonb, OUT headers jsonb)
+RETURNS SETOF record
+LANGUAGE C VOLATILE ROWS 1000
+AS 'MODULE_PATHNAME', 'nexus_messages';
+COMMENT ON FUNCTION @extschema@.nexus_messages() IS
+  'The messages of the batch that the pipeline works on: key as text, value as jsonb (NULL for a tombstone), headers as an object. Only inside a pipeline''s statement; elsewhere SQLSTATE 55000.';
+
+CREATE FUNCTION @extschema@.nexus_raw_messages(
+  OUT topic text, OUT partition integer, OUT "offset" bigint, OUT "timestamp" timestamptz,
+  OUT key bytea, OUT value bytea, OUT headers jsonb)
+RETURNS SETOF record
+LANGUAGE C VOLATILE ROWS 1000
+AS 'MODULE_PATHNAME', 'nexus_raw_messages';
+COMMENT ON FUNCTION @extschema@.nexus_raw_messages() IS
+  'As nexus_messages(), with key and value as they came, undecoded. Only inside a pipeline''s statement; elsewhere SQLSTATE 55000.';
+
+
+/* --------------------------------------------------------------- produce */
+
+CREATE FUNCTION @extschema@.nexus_produce(payload jsonb)
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_prospect';
+COMMENT ON FUNCTION @extschema@.nexus_produce(jsonb) IS
+  'Publishes a prospect''s session to the topic nexus_kafka.topic if and only if the transaction commits; answers {"status":"accepted","messageId",…}. SQLSTATE 22023 for a payload that breaks the contract, 54000 for one larger than nexus_kafka.max_message_bytes.';
+
+CREATE FUNCTION @extschema@.nexus_produce(
+  topic text, value text, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_text';
+COMMENT ON FUNCTION @extschema@.nexus_produce(text, text, text, jsonb, integer) IS
+  'Publishes any message if and only if the transaction commits. value NULL: a tombstone. partition NULL: by the murmur2 hash of the key, as the Java client does. SQLSTATE 22023 for a bad topic, header or partition, 54000 for a message larger than nexus_kafka.max_message_bytes.';
+
+CREATE FUNCTION @extschema@.nexus_produce(
+  topic text, value jsonb, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_jsonb';
+COMMENT ON FUNCTION @extschema@.nexus_produce(text, jsonb, text, jsonb, integer) IS
+  'As nexus_produce(topic, value text, …), with a value of type jsonb.';
+
+CREATE FUNCTION @extschema@.nexus_produce(
+  topic text, value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_bytea';
+COMMENT ON FUNCTION @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer) IS
+  'As nexus_produce(topic, value text, …), with key and value of type bytea.';
+
+CREATE FUNCTION @extschema@.nexus_flush(timeout interval DEFAULT '30 s')
+RETURNS boolean
+LANGUAGE C VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'nexus_flush';
+COMMENT ON FUNCTION @extschema@.nexus_flush(interval) IS
+  'Waits until the broker has acknowledged everything that was committed before the call: true; false if the timeout passed first or if a message of it went to nexus_dead_letters. What the calling transaction itself produced is not committed, so not waited for. SQLSTATE 55000 where no relay can run.';
+
+
+/* --------------------------------------------------------------- consume */
+
+CREATE FUNCTION @extschema@.nexus_consume(
+  pipeline text DEFAULT 'prospect_tracking', timeout interval DEFAULT '8 s')
+RETURNS jsonb
+LANGUAGE C VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'nexus_consume';
+COMMENT ON FUNCTION @extschema@.nexus_consume(text, interval) IS
+  'Waits until everything that is in the pipeline''s topic now, and what this database committed for it, is ingested. Answers {"status":"success","processedCount":n} with the messages ingested since the last such answer, {"status":"idle"} if there were none, {"status":"error","error":…} if it can''t be done in time. SQLSTATE 42704 if there is no such pipeline.';
+
+CREATE FUNCTION @extschema@.nexus_valid_prospect(value jsonb)
+RETURNS boolean
+LANGUAGE C IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'nexus_valid_prospect';
+COMMENT ON FUNCTION @extschema@.nexus_valid_prospect(jsonb) IS
+  'True for the value of a prospect message that keeps to the contract; otherwise an error that says what is wrong (SQLSTATE 22023). For the statement of the pipeline prospect_tracking.';
+
+
+/* -------------------------------------------------------------- steering */
+
+CREATE FUNCTION @extschema@.nexus_pause(pipeline text)
+RETURNS void
+LANGUAGE C VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'nexus_pause';
+COMMENT ON FUNCTION @extschema@.nexus_pause(text) IS
+  'Stops a pipeline, from the commit of this transaction on, until nexus_resume(pipeline). Its offsets stay. SQLSTATE 42704 if there is none of that name.';
+
+CREATE FUNCTION @extschema@.nexus_resume(pipeline text)
+RETURNS void
+LANGUAGE C VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'nexus_resume_pipeline';
+COMMENT ON FUNCTION @extschema@.nexus_resume(text) IS
+  'Lets a paused or stopped pipeline go on, from the commit of this transaction on. SQLSTATE 42704 if there is none of that name.';
+
+CREATE FUNCTION @extschema@.nexus_resume()
+RETURNS void
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_resume_database';
+COMMENT ON FUNCTION @extschema@.nexus_resume() IS
+  'For a database that was restored from a dump or copied from another: makes this database the owner of its pipelines and its outbox, so that they run. Make sure that the original doesn''t, or that you want both.';
+
+
+/* ------------------------------------------------------------------ look */
+
+CREATE FUNCTION @extschema@.nexus_jobs(
+  OUT kind text, OUT name text, OUT state text, OUT reason text, OUT since timestamptz, OUT pid integer,
+  OUT messages bigint, OUT rows bigint, OUT batches bigint, OUT dead_letters bigint, OUT retries bigint,
+  OUT lag bigint, OUT last_message_at timestamptz, OUT last_error text, OUT last_error_sqlstate text,
+  OUT last_error_at timestamptz, OUT counted_since timestamptz)
+RETURNS SETOF record
+LANGUAGE C VOLATILE ROWS 10
+AS 'MODULE_PATHNAME', 'nexus_jobs';
+COMMENT ON FUNCTION @extschema@.nexus_jobs() IS
+  'What shared memory knows of this database''s workers (kind: supervisor, relay, ingest). Read nexus_status instead.';
+
+CREATE FUNCTION @extschema@.nexus_job_partitions(
+  OUT pipeline text, OUT topic text, OUT partition integer, OUT end_offset bigint, OUT pid integer)
+RETURNS SETOF record
+LANGUAGE C VOLATILE ROWS 10
+AS 'MODULE_PATHNAME', 'nexus_job_partitions';
+COMMENT ON FUNCTION @extschema@.nexus_job_partitions() IS
+  'What the ingest workers of this database know of their partitions. Read nexus_partitions instead.';
+
+CREATE FUNCTION @extschema@.nexus_halt(OUT state text, OUT reason text)
+RETURNS record
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_halt';
+COMMENT ON FUNCTION @extschema@.nexus_halt() IS
+  'Why nothing can run in this database as a whole (not preloaded, a standby, a restored dump or a copy), or NULLs.';
+
+CREATE VIEW @extschema@.nexus_status AS
+SELECT c.kind, c.name,
+  COALESCE(h.state, CASE WHEN c.paused THEN 'paused' END, j.state, s.state, 'starting') AS state,
+  CASE
+    WHEN h.state IS NOT NULL THEN h.reason
+    WHEN c.paused THEN 'nexus_pause() was called; nexus_resume(pipeline) lets it go on'
+    WHEN j.state IS NOT NULL THEN j.reason
+    ELSE s.reason
+  END AS reason,
+  j.since, j.pid, COALESCE(j.messages, 0) AS messages, COALESCE(j.rows, 0) AS rows,
+  COALESCE(j.batches, 0) AS batches, COALESCE(j.dead_letters, 0) AS dead_letters, COALESCE(j.retries, 0) AS retries,
+  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM @extschema@.nexus_outbox) ELSE j.lag END AS lag,
+  CASE
+    WHEN c.kind = 'outbox' THEN COALESCE((SELECT EXTRACT(epoch FROM clock_timestamp() - o.created_at)
+                                          FROM @extschema@.nexus_outbox o ORDER BY o.id LIMIT 1), 0)
+    WHEN j.lag = 0 THEN 0
+    ELSE EXTRACT(epoch FROM clock_timestamp() - j.last_message_at)
+  END::double precision AS lag_seconds,
+  j.last_error, j.last_error_sqlstate, j.last_error_at, j.counted_since
+FROM (SELECT 'outbox' AS kind, 'outbox' AS name, 'relay' AS job, false AS paused
+      UNION ALL
+      SELECT 'pipeline', p.name, 'ingest', p.paused FROM @extschema@.nexus_pipelines p) c
+CROSS JOIN @extschema@.nexus_halt() h
+LEFT JOIN @extschema@.nexus_jobs() j ON j.kind = c.job AND (c.job = 'relay' OR j.name = c.name)
+LEFT JOIN @extschema@.nexus_jobs() s ON s.kind = 'supervisor';
+COMMENT ON VIEW @extschema@.nexus_status IS
+  'One row for the outbox and one a pipeline: its state, why and since when, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages; lag_seconds), its last error.';
+
+CREATE VIEW @extschema@.nexus_partitions AS
+SELECT o.pipeline, o.topic, o.partition, o."offset", j.end_offset,
+  CASE WHEN o."offset" >= 0 THEN GREATEST(j.end_offset - o."offset", 0) END AS lag,
+  o.cluster_id, o.updated_at, j.pid
+FROM @extschema@.nexus_offsets o
+LEFT JOIN @extschema@.nexus_job_partitions() j
+  ON j.pipeline = o.pipeline AND j.topic = o.topic AND j.partition = o.partition;
+COMMENT ON VIEW @extschema@.nexus_partitions IS
+  'One row a pipeline and partition: the next offset to read (-2: the earliest), the partition''s end as last seen, the messages between, and the worker that owns it. Offsets have gaps where the topic is compacted or transactional, so lag is an upper bound.';
+
+CREATE FUNCTION @extschema@.nexus_health()
+RETURNS jsonb
+LANGUAGE SQL VOLATILE
+BEGIN ATOMIC
+  SELECT pg_catalog.jsonb_build_object(
+    'status', CASE
+        WHEN pg_catalog.bool_and(s.state = 'running' OR s.state = 'paused' AND h.state IS NULL) THEN 'healthy'
+        WHEN pg_catalog.bool_or(s.state = 'running') THEN 'degraded'
+        ELSE 'unhealthy' END,
+    'version', (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'nexus_kafka'),
+    'role', CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'standby' ELSE 'primary' END,
+    'transport', CASE WHEN pg_catalog.current_setting('nexus_kafka.embedded_broker')::boolean
+                      THEN 'embedded' ELSE 'kafka' END,
+    'topic', pg_catalog.current_setting('nexus_kafka.topic'),
+    'kafkaConfigured', pg_catalog.current_setting('nexus_kafka.embedded_broker')::boolean
+                       OR pg_catalog.current_setting('nexus_kafka.bootstrap_servers') <> '',
+    'timestamp', pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+    'outbox', pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('state', s.state, 'reason', s.reason, 'lag', s.lag))
+                FILTER (WHERE s.kind = 'outbox') -> 0,
+    'pipelines', COALESCE(pg_catalog.jsonb_object_agg(s.name, pg_catalog.jsonb_build_object(
+                  'state', s.state, 'reason', s.reason, 'lag', s.lag, 'deadLetters', s.dead_letters))
+                FILTER (WHERE s.kind = 'pipeline'), '{}'))
+  FROM @extschema@.nexus_status s CROSS JOIN @extschema@.nexus_halt() h;
+END;
+COMMENT ON FUNCTION @extschema@.nexus_health() IS
+  'One object for a health check: status (healthy, degraded, unhealthy), version, role, transport, topic, kafkaConfigured, timestamp, and the state of the outbox and of each pipeline. Asks shared memory and tables only, never the broker.';
+
+
+/* --------------------------------------------- nothing for PUBLIC, at all */
+
+REVOKE ALL ON FUNCTION
+  @extschema@.nexus_messages(), @extschema@.nexus_raw_messages(),
+  @extschema@.nexus_produce(jsonb), @extschema@.nexus_produce(text, text, text, jsonb, integer),
+  @extschema@.nexus_produce(text, jsonb, text, jsonb, integer),
+  @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer),
+  @extschema@.nexus_flush(interval), @extschema@.nexus_consume(text, interval),
+  @extschema@.nexus_valid_prospect(jsonb), @extschema@.nexus_pause(text), @extschema@.nexus_resume(text),
+  @extschema@.nexus_resume(), @extschema@.nexus_jobs(), @extschema@.nexus_job_partitions(),
+  @extschema@.nexus_halt(), @extschema@.nexus_health()
+FROM PUBLIC;
+
+
+/* ---------------------------- prospect_tracking, the pipeline that comes with it
+ *
+ * Table and rows are the user's: the table is no member of the extension, DROP
+ * EXTENSION leaves it. A table that is there already is adopted if it fits; the
+ * pipeline then runs with the rights of its owner, no more. Under a restore, which
+ * shows by row_security = off, the dump brings all this, and it is left to it. */
+
+DO $install$
+DECLARE
+  target CONSTANT regclass := to_regclass('@extschema@.prospect_tracking');
+  target_owner name := current_user;
+  misfit text;
+BEGIN
+  IF current_setting('row_security') = 'off' THEN
+    RETURN;
+  END IF;
+
+  INSERT INTO @extschema@.nexus_identity (system_identifier, database_oid, extension_oid)
+  SELECT c.system_identifier, d.oid, e.oid
+  FROM pg_control_system() c, pg_database d, pg_extension e
+  WHERE d.datname = current_database() AND e.extname = 'nexus_kafka';
+
+  IF target IS NULL THEN
+    CREATE TABLE @extschema@.prospect_tracking (
+      message_id text PRIMARY KEY,
+      fingerprint_id text,
+      session_id text,
+      messages jsonb,
+      metadata jsonb,
+      enqueued_at timestamptz,
+      received_at timestamptz DEFAULT now(),
+      topic text,
+      partition integer,
+      "offset" bigint
+    );
+    CREATE INDEX prospect_tracking_fingerprint ON @extschema@.prospect_tracking (fingerprint_id, received_at);
+    COMMENT ON TABLE @extschema@.prospect_tracking IS
+      'Chat sessions of prospects, one row a message of the topic; written by the nexus_kafka pipeline of the same name.';
+    ALTER EXTENSION nexus_kafka DROP TABLE @extschema@.prospect_tracking;
+  ELSE
+    SELECT string_agg(format('column %I of type %s', w.name, w.type), ', ')
+    INTO misfit
+    FROM (VALUES ('message_id', 'text'), ('fingerprint_id', 'text'), ('session_id', 'text'),
+                 ('messages', 'jsonb'), ('metadata', 'jsonb'), ('enqueued_at', 'timestamp with time zone'),
+                 ('topic', 'text'), ('partition', 'integer'), ('offset', 'bigint')) AS w (name, type)
+    WHERE NOT EXISTS (
+      SELECT FROM pg_attribute a
+      WHERE a.attrelid = target AND a.attname = w.name AND NOT a.attisdropped AND a.attgenerated = ''
+        AND format_type(a.atttypid, NULL) IN (w.type, CASE w.type WHEN 'text' THEN 'character varying' END));
+
+    IF misfit IS NULL AND NOT EXISTS (
+      SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+      WHERE i.indrelid = target AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+        AND i.indnkeyatts = 1 AND a.attname = 'message_id')
+    THEN
+      misfit := 'a primary key on message_id';
+    END IF;
+
+    IF misfit IS NULL THEN
+      SELECT 'a default for ' || string_agg(quote_ident(a.attname), ', ')
+      INTO misfit
+      FROM pg_attribute a
+      WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND NOT a.atthasdef
+        AND a.attidentity = ''
+        AND a.attname NOT IN ('message_id', 'session_id', 'messages', 'topic', 'partition', 'offset');
+    END IF;
+
+    IF misfit IS NOT NULL THEN
+      RAISE NOTICE 'table prospect_tracking is there already, but doesn''t fit: left alone, no pipeline made'
+        USING DETAIL = format('Missing: %s.', misfit),
+              HINT = 'Rename it or add what is missing, then DROP EXTENSION and CREATE EXTENSION again.';
+      RETURN;
+    END IF;
+
+    SELECT pg_get_userbyid(c.relowner) INTO target_owner FROM pg_class c WHERE c.oid = target;
+    RAISE NOTICE 'table prospect_tracking is there already and fits: adopted, its pipeline runs as its owner %', target_owner;
+    IF target_owner <> current_user THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.nexus_messages(), @extschema@.nexus_valid_prospect(jsonb) TO %I',
+                     target_owner);
+    END IF;
+  END IF;
+
+  /* The NOT EXISTS leaves out what is there with the same content; other content
+   * under the same id runs into the primary key, and so to the dead letters. Its
+   * OFFSET 0 keeps it an index look-up a message. */
+  INSERT INTO @extschema@.nexus_pipelines (name, topic, run_as, search_path, statement)
+  VALUES ('prospect_tracking', 'nexus-prospect-ingestion', target_owner, 'pg_catalog, pg_temp', $statement$
+INSERT INTO @extschema@.prospect_tracking
+  (message_id, fingerprint_id, session_id, messages, metadata, enqueued_at, topic, partition, "offset")
+SELECT m.message_id, m.value ->> 'fingerprint', m.session_id, m.messages, m.value -> 'metadata',
+  (m.value -> 'metadata' ->> 'enqueuedAt')::timestamptz, m.topic, m.partition, m."offset"
+FROM (
+  SELECT COALESCE(n.key, n.value ->> 'messageId', concat_ws('/', n.topic, n.partition, n."offset")) AS message_id,
+    n.value ->> 'sessionId' AS session_id, n.value -> 'messages' AS messages,
+    n.value, n.topic, n.partition, n."offset"
+  FROM @extschema@.nexus_messages() n
+  WHERE @extschema@.nexus_valid_prospect(n.value)
+  OFFSET 0
+) m
+WHERE NOT EXISTS (
+  SELECT FROM @extschema@.prospect_tracking p
+  WHERE p.message_id = m.message_id AND p.session_id = m.session_id AND p.messages = m.messages
+  OFFSET 0)
+$statement$);
+END
+$install$;
