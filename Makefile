@@ -18,15 +18,15 @@ PKG_CONFIG ?= pkg-config
 PG_CPPFLAGS = -I$(CURDIR)/src $(shell $(PKG_CONFIG) --cflags rdkafka)
 SHLIB_LINK = $(shell $(PKG_CONFIG) --libs rdkafka) -lpthread
 
+# make WERROR=1 (as test/run does): warnings are errors.
+PG_CFLAGS = -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+ifdef WERROR
+PG_CFLAGS += -Werror
+endif
+
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 # Each object follows every header: the tree is small, and a stale object is a crash.
 $(OBJS): $(wildcard src/*.h src/*/*.h)
-
-# make WERROR=1 (as test/run does): warnings are errors.
-PG_CFLAGS += -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
-ifdef WERROR
-PG_CFLAGS += -Werror
-endif
