@@ -1,0 +1,134 @@
+/*
+ * requests.c
+ *		nexus_flush() and nexus_consume().
+ */
+#include "nexus_kafka.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "admin/request.h"
+
+PG_FUNCTION_INFO_V1(nexus_flush);
+PG_FUNCTION_INFO_V1(nexus_consume);
+
+static bool
+flush(Job *relay, TimestampTz deadline)
+{
+	uint64		refused = pg_atomic_read_u64(&relay->refused);
+
+	if (!request_and_wait(relay, deadline))
+		return false;
+	refused = pg_atomic_read_u64(&relay->refused) - refused;
+	if (refused > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("the broker refused " UINT64_FORMAT " messages", refused),
+				 errhint("Look at nexus_dead_letters.")));
+	return refused == 0;
+}
+
+Datum
+nexus_flush(PG_FUNCTION_ARGS)
+{
+	TimestampTz deadline = request_deadline(PG_GETARG_INTERVAL_P(0));
+	Job		   *relay;
+
+	request_check_possible("nexus_flush");
+	while ((relay = job_lookup(JOB_RELAY, MyDatabaseId, "")) == NULL)
+	{
+		/* just created, or paused as a whole: then no relay comes */
+		if (GetCurrentTimestamp() >= deadline)
+			PG_RETURN_BOOL(false);
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(10000);
+	}
+	PG_RETURN_BOOL(flush(relay, deadline));
+}
+
+/* ---- nexus_consume ---- */
+
+static Datum
+answer(const char *format,...)
+{
+	char		text[1024];
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+}
+
+static Datum
+answer_error(Job *job)
+{
+	char		reason[sizeof(job->reason)];
+	StringInfoData json;
+	JobState	state;
+
+	SpinLockAcquire(&job->mutex);
+	state = job->state;
+	strlcpy(reason, job->reason, sizeof(reason));
+	SpinLockRelease(&job->mutex);
+
+	initStringInfo(&json);
+	escape_json(&json, psprintf("%s%s%s", state == JOB_RUNNING ? "not done in time" : job_state_name(state),
+								reason[0] ? ": " : "", reason));
+	return answer("{\"status\":\"error\",\"error\":%s}", json.data);
+}
+
+/* The messages taken in since the last such answer; several callers share them out. */
+static uint64
+count_unreported(Job *job)
+{
+	uint64		messages = pg_atomic_read_u64(&job->messages);
+	uint64		reported = pg_atomic_exchange_u64(&job->reported, messages);
+
+	return messages > reported ? messages - reported : 0;
+}
+
+static Job *
+wait_for_job(const char *pipeline, TimestampTz deadline)
+{
+	Job		   *job;
+
+	while ((job = job_lookup(JOB_INGEST, MyDatabaseId, pipeline)) == NULL && GetCurrentTimestamp() < deadline)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(10000);
+	}
+	return job;
+}
+
+Datum
+nexus_consume(PG_FUNCTION_ARGS)
+{
+	char	   *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	TimestampTz deadline = request_deadline(PG_GETARG_INTERVAL_P(1));
+	Job		   *relay;
+	Job		   *job;
+	uint64		n;
+
+	request_check_pipeline(fcinfo, pipeline);
+	request_check_possible("nexus_consume");
+
+	/* what was committed here before the call goes to the topic first */
+	relay = job_lookup(JOB_RELAY, MyDatabaseId, "");
+	if (relay && job_get_state(relay) == JOB_RUNNING)
+		(void) request_and_wait(relay, GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2);
+
+	job = wait_for_job(pipeline, deadline);
+	if (job == NULL)
+		return answer("{\"status\":\"error\",\"error\":\"the pipeline does not run: see nexus_status\"}");
+	if (!request_and_wait(job, deadline))
+		return answer_error(job);
+	n = count_unreported(job);
+	if (n == 0)
+		return answer("{\"status\":\"idle\"}");
+	return answer("{\"status\":\"success\",\"processedCount\":" UINT64_FORMAT "}", n);
+}

@@ -1,0 +1,187 @@
+/*
+ * status.c
+ *		What the views nexus_status and nexus_partitions are made of.
+ */
+#include "nexus_kafka.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+#include "catalog/catalog.h"
+#include "worker/worker.h"
+
+PG_FUNCTION_INFO_V1(nexus_jobs);
+PG_FUNCTION_INFO_V1(nexus_job_partitions);
+PG_FUNCTION_INFO_V1(nexus_halt);
+
+#define JOB_COLUMNS			17
+#define PARTITION_COLUMNS	5
+
+static Datum
+text_or_null(const char *text, bool *isnull)
+{
+	*isnull = text[0] == '\0';
+	return *isnull ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static Datum
+count_or_null(pg_atomic_uint64 *counter, uint64 none, bool *isnull)
+{
+	uint64		value = pg_atomic_read_u64(counter);
+
+	*isnull = value == none;
+	return Int64GetDatum((int64) value);
+}
+
+static void
+fill_job(Job *job, Datum *values, bool *nulls)
+{
+	char		reason[sizeof(job->reason)];
+	char		error[sizeof(job->error)];
+	int			sqlstate;
+	TimestampTz error_at;
+
+	memset(nulls, 0, JOB_COLUMNS * sizeof(bool));
+	SpinLockAcquire(&job->mutex);
+	strlcpy(reason, job->reason, sizeof(reason));
+	strlcpy(error, job->error, sizeof(error));
+	sqlstate = job->error_sqlstate;
+	error_at = job->error_at;
+	values[2] = (Datum) job->state;
+	values[4] = TimestampTzGetDatum(job->since);
+	values[16] = TimestampTzGetDatum(job->counted_since);
+	SpinLockRelease(&job->mutex);
+
+	values[0] = CStringGetTextDatum(job_kind_name(job->kind));
+	values[1] = text_or_null(job->name, &nulls[1]);
+	values[2] = CStringGetTextDatum(job_state_name((JobState) values[2]));
+	values[3] = text_or_null(reason, &nulls[3]);
+	nulls[5] = job->pid == 0;
+	values[5] = Int32GetDatum(job->pid);
+	values[6] = Int64GetDatum(pg_atomic_read_u64(&job->messages));
+	values[7] = Int64GetDatum(pg_atomic_read_u64(&job->rows));
+	values[8] = Int64GetDatum(pg_atomic_read_u64(&job->batches));
+	values[9] = Int64GetDatum(pg_atomic_read_u64(&job->dead_letters));
+	values[10] = Int64GetDatum(pg_atomic_read_u64(&job->retries));
+	values[11] = count_or_null(&job->lag, JOB_LAG_UNKNOWN, &nulls[11]);
+	values[12] = count_or_null(&job->last_message_at, 0, &nulls[12]);
+	values[13] = text_or_null(error, &nulls[13]);
+	nulls[14] = nulls[15] = nulls[13];
+	values[14] = CStringGetTextDatum(unpack_sql_state(sqlstate));
+	values[15] = TimestampTzGetDatum(error_at);
+}
+
+Datum
+nexus_jobs(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (nexus_shared == NULL)
+		return (Datum) 0;
+
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+		Datum		values[JOB_COLUMNS];
+		bool		nulls[JOB_COLUMNS];
+
+		if (!job->in_use || job->database != MyDatabaseId)
+			continue;
+		fill_job(job, values, nulls);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	LWLockRelease(nexus_shared->lock);
+	return (Datum) 0;
+}
+
+Datum
+nexus_job_partitions(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (nexus_shared == NULL)
+		return (Datum) 0;
+
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	for (int i = 0; i < NEXUS_MAX_PARTITIONS; i++)
+	{
+		PartitionStat *stat = &nexus_shared->partitions[i];
+		Job		   *job = stat->job >= 0 ? &nexus_shared->jobs[stat->job] : NULL;
+		Datum		values[PARTITION_COLUMNS];
+		bool		nulls[PARTITION_COLUMNS] = {0};
+
+		if (job == NULL || !job->in_use || job->database != MyDatabaseId)
+			continue;
+		values[0] = CStringGetTextDatum(job->name);
+		values[1] = CStringGetTextDatum(stat->topic);
+		values[2] = Int32GetDatum(stat->partition);
+		values[3] = count_or_null(&stat->end_offset, PG_UINT64_MAX, &nulls[3]);
+		nulls[4] = job->pid == 0;
+		values[4] = Int32GetDatum(job->pid);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	LWLockRelease(nexus_shared->lock);
+	return (Datum) 0;
+}
+
+/* ---- what keeps the database as a whole from running ---- */
+
+static bool
+identity_is_ours(FunctionCallInfo fcinfo)
+{
+	CatalogRights rights;
+	bool		ours;
+
+	SPI_connect();
+	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
+	rights = catalog_assume_owner();
+	ours = catalog_identity_is_ours();
+	catalog_resume_caller(rights);
+	SPI_finish();
+	return ours;
+}
+
+Datum
+nexus_halt(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Datum		values[2] = {0};
+	bool		nulls[2] = {true, true};
+	const char *state = NULL;
+	const char *reason = NULL;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (nexus_shared == NULL)
+	{
+		state = "disabled";
+		reason = "nexus_kafka is not in shared_preload_libraries";
+	}
+	else if (RecoveryInProgress())
+	{
+		state = "standby";
+		reason = "this server is a standby; it goes on when it is promoted";
+	}
+	else if (!identity_is_ours(fcinfo))
+	{
+		state = "paused";
+		reason = "this database was restored from a dump or copied from another: nexus_resume() makes it run";
+	}
+	if (state)
+	{
+		values[0] = CStringGetTextDatum(state);
+		values[1] = CStringGetTextDatum(reason);
+		nulls[0] = nulls[1] = false;
+	}
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}

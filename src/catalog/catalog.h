@@ -1,0 +1,160 @@
+/*
+ * catalog.h
+ *		The extension's tables: the only place that names them.
+ *
+ * Every function runs inside a transaction with SPI connected and an active
+ * snapshot, and raises on an error. Plans are kept for the process.
+ *
+ * query.c		prepared statements in the extension's schema
+ * pipelines.c	nexus_pipelines, nexus_identity, and whether the extension is there
+ * offsets.c	nexus_offsets
+ * outbox.c		nexus_outbox
+ * dead_letters.c	nexus_dead_letters
+ */
+#ifndef NEXUS_CATALOG_H
+#define NEXUS_CATALOG_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/spi.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+
+/* ---- query.c ---- */
+
+/* In sql, "@" stands for the extension's schema and the dot. */
+typedef struct CatalogQuery
+{
+	const char *sql;
+	int			nargs;
+	Oid			argtypes[13];
+	SPIPlanPtr	plan;
+	uint32		generation;
+} CatalogQuery;
+
+/* Finds the extension's schema; false if the extension isn't installed here. */
+extern bool catalog_locate(void);
+extern void catalog_use_schema(Oid schema);
+
+/* Runs the query and checks that it did what it was to do (an SPI_OK_ code). */
+extern uint64 catalog_run(CatalogQuery *query, Datum *values, const char *nulls, bool read_only, int expected);
+
+/*
+ * The rights of the tables' owner, for a function that its caller may execute
+ * without having rights on the tables; restored at the error by PostgreSQL.
+ */
+typedef struct CatalogRights
+{
+	Oid			user;
+	int			context;
+} CatalogRights;
+
+extern CatalogRights catalog_assume_owner(void);
+extern void catalog_resume_caller(CatalogRights rights);
+
+/* ---- pipelines.c ---- */
+
+typedef struct Pipeline
+{
+	char		name[NAMEDATALEN];
+	char	   *topic;
+	char	   *statement;
+	char	   *run_as;
+	char	   *search_path;
+	int			batch_messages;
+	int			batch_bytes;
+	bool		paused;
+	uint32		definition;		/* hash of all that decides how it runs */
+} Pipeline;
+
+/* Palloc'd in context. */
+extern List *catalog_pipelines(MemoryContext context);
+extern Pipeline *catalog_pipeline(const char *name, MemoryContext context);
+extern bool catalog_set_paused(const char *name, bool paused);
+
+/* False in a restored dump or a copied database. */
+extern bool catalog_identity_is_ours(void);
+extern void catalog_take_identity(void);
+
+/* ---- offsets.c ---- */
+
+#define OFFSET_EARLIEST	(-2)	/* nothing read yet, begin at the partition's earliest */
+
+typedef struct PartitionOffset
+{
+	char	   *topic;
+	int32		partition;
+	int64		offset;
+	char	   *cluster_id;		/* NULL: not known */
+} PartitionOffset;
+
+extern List *catalog_offsets(const char *pipeline, MemoryContext context);
+extern void catalog_offset_add(const char *pipeline, const char *topic, int32 partition, const char *cluster_id);
+extern void catalog_offsets_forget(const char *pipeline);
+extern void catalog_offsets_name_cluster(const char *pipeline, const char *cluster_id);
+
+typedef struct OffsetMove
+{
+	const char *topic;
+	int32		partition;
+	int64		from;
+	int64		to;
+} OffsetMove;
+
+/* Compare-and-set: false if any row doesn't hold the offset that it was to move from. */
+extern bool catalog_offsets_move(const char *pipeline, const OffsetMove *moves, int nmoves);
+
+/* ---- outbox.c ---- */
+
+typedef struct OutboxRow
+{
+	int64		id;
+	TransactionId xmin;
+	char	   *topic;
+	int32		partition;		/* -1: by the key */
+	struct varlena *key;		/* NULL: none */
+	struct varlena *value;		/* NULL: a tombstone */
+	Jsonb	   *headers;		/* NULL: none */
+	char	   *message_id;
+} OutboxRow;
+
+/* headers and the bytea values may be NULL. */
+extern void catalog_outbox_add(text *topic, int32 partition, struct varlena *key, struct varlena *value,
+							   Jsonb *headers, const char *message_id);
+
+/* Takes a row (its memory is gone afterwards), or returns false: no more, and not this one. */
+typedef bool (*OutboxReader) (const OutboxRow *row, void *arg);
+
+/*
+ * Hands rows to the reader in order of id, at most limit: those with id >
+ * after, or those of a range. True if that was all there is to see.
+ */
+extern bool catalog_outbox_read_after(int64 after, int limit, OutboxReader reader, void *arg);
+extern bool catalog_outbox_read_ranges(const int64 *firsts, const int64 *lasts, int n, int limit,
+									   OutboxReader reader, void *arg);
+extern void catalog_outbox_delete(const int64 *ids, int n);
+extern int64 catalog_outbox_last_id(void);
+
+/* Moves a row to the dead letters. */
+extern void catalog_outbox_bury(int64 id, const char *error_name, const char *message);
+
+/* ---- dead_letters.c ---- */
+
+typedef struct DeadLetter
+{
+	const char *pipeline;
+	const char *topic;
+	int32		partition;
+	int64		offset;
+	bool		has_timestamp;
+	TimestampTz timestamp;
+	struct varlena *key;
+	struct varlena *value;
+	Jsonb	   *headers;
+	const ErrorData *error;
+} DeadLetter;
+
+extern void catalog_dead_letter_add(const DeadLetter *letter);
+
+#endif							/* NEXUS_CATALOG_H */

@@ -1,0 +1,112 @@
+/*
+ * offsets.c
+ *		nexus_offsets: where each pipeline goes on reading.
+ */
+#include "nexus_kafka.h"
+
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+#include "catalog/catalog.h"
+
+List *
+catalog_offsets(const char *pipeline, MemoryContext context)
+{
+	static CatalogQuery query = {
+		"SELECT topic, partition, \"offset\", cluster_id FROM @nexus_offsets"
+		" WHERE pipeline OPERATOR(pg_catalog.=) $1 ORDER BY topic, partition",
+		1, {TEXTOID}
+	};
+	Datum		values[1] = {CStringGetTextDatum(pipeline)};
+	uint64		n = catalog_run(&query, values, NULL, true, SPI_OK_SELECT);
+	MemoryContext before = MemoryContextSwitchTo(context);
+	List	   *offsets = NIL;
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+		PartitionOffset *offset = palloc(sizeof(PartitionOffset));
+		bool		isnull;
+
+		offset->topic = SPI_getvalue(tuple, desc, 1);
+		offset->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+		offset->offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+		offset->cluster_id = SPI_getvalue(tuple, desc, 4);
+		offsets = lappend(offsets, offset);
+	}
+	MemoryContextSwitchTo(before);
+	return offsets;
+}
+
+void
+catalog_offset_add(const char *pipeline, const char *topic, int32 partition, const char *cluster_id)
+{
+	static CatalogQuery query = {
+		"INSERT INTO @nexus_offsets (pipeline, topic, partition, \"offset\", cluster_id)"
+		" VALUES ($1, $2, $3, -2, $4) ON CONFLICT DO NOTHING",
+		4, {TEXTOID, TEXTOID, INT4OID, TEXTOID}
+	};
+	Datum		values[4] = {
+		CStringGetTextDatum(pipeline), CStringGetTextDatum(topic), Int32GetDatum(partition),
+		CStringGetTextDatum(cluster_id)
+	};
+
+	catalog_run(&query, values, cluster_id[0] ? NULL : "   n", false, SPI_OK_INSERT);
+}
+
+/* Everything anew: the partitions are found again, and read from their beginning. */
+void
+catalog_offsets_forget(const char *pipeline)
+{
+	static CatalogQuery query = {
+		"DELETE FROM @nexus_offsets WHERE pipeline OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}
+	};
+	Datum		values[1] = {CStringGetTextDatum(pipeline)};
+
+	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
+}
+
+/* Offsets that didn't know their cluster learn it. */
+void
+catalog_offsets_name_cluster(const char *pipeline, const char *cluster_id)
+{
+	static CatalogQuery query = {
+		"UPDATE @nexus_offsets SET cluster_id = $2 WHERE pipeline OPERATOR(pg_catalog.=) $1 AND cluster_id IS NULL",
+		2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2] = {CStringGetTextDatum(pipeline), CStringGetTextDatum(cluster_id)};
+
+	catalog_run(&query, values, NULL, false, SPI_OK_UPDATE);
+}
+
+/*
+ * One partition, by far the most frequent case, has a statement of its own: an
+ * index look-up with scalars, without arrays to make and unnest.
+ */
+static uint64
+move_one(const char *pipeline, const OffsetMove *move)
+{
+	static CatalogQuery query = {
+		"UPDATE @nexus_offsets SET \"offset\" = $5, updated_at = pg_catalog.now()"
+		" WHERE pipeline OPERATOR(pg_catalog.=) $1 AND topic OPERATOR(pg_catalog.=) $2"
+		" AND partition OPERATOR(pg_catalog.=) $3 AND \"offset\" OPERATOR(pg_catalog.=) $4",
+		5, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID}
+	};
+	Datum		values[5] = {
+		CStringGetTextDatum(pipeline), CStringGetTextDatum(move->topic), Int32GetDatum(move->partition),
+		Int64GetDatum(move->from), Int64GetDatum(move->to)
+	};
+
+	return catalog_run(&query, values, NULL, false, SPI_OK_UPDATE);
+}
+
+bool
+catalog_offsets_move(const char *pipeline, const OffsetMove *moves, int nmoves)
+{
+	for (int i = 0; i < nmoves; i++)
+		if (move_one(pipeline, &moves[i]) != 1)
+			return false;
+	return true;
+}

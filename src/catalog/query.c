@@ -1,0 +1,135 @@
+/*
+ * query.c
+ *		Prepared statements in the extension's schema, kept for the process.
+ *
+ * Names are qualified and types exact, so that no search_path and no planted
+ * operator can change what a statement means.
+ */
+#include "nexus_kafka.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+#include "catalog/catalog.h"
+
+static char *schema_prefix = NULL;
+static Oid	schema_oid = InvalidOid;
+static uint32 schema_generation = 0;
+
+void
+catalog_use_schema(Oid schema)
+{
+	char	   *name;
+
+	if (schema == schema_oid)
+		return;
+	name = get_namespace_name(schema);
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_SCHEMA),
+				 errmsg("the schema of extension %s is gone", NEXUS_EXTENSION)));
+	if (schema_prefix)
+		pfree(schema_prefix);
+	schema_prefix = MemoryContextStrdup(TopMemoryContext, psprintf("%s.", quote_identifier(name)));
+	schema_oid = schema;
+	schema_generation++;
+}
+
+bool
+catalog_locate(void)
+{
+	static CatalogQuery query = {
+		"SELECT extnamespace FROM pg_catalog.pg_extension WHERE extname OPERATOR(pg_catalog.=) '" NEXUS_EXTENSION "'", 0
+	};
+	bool		isnull;
+
+	if (catalog_run(&query, NULL, NULL, true, SPI_OK_SELECT) == 0)
+		return false;
+	catalog_use_schema(DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
+	return true;
+}
+
+static char *
+expand(const char *sql)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	for (; *sql; sql++)
+	{
+		if (*sql == '@')
+			appendStringInfoString(&text, schema_prefix);
+		else
+			appendStringInfoChar(&text, *sql);
+	}
+	return text.data;
+}
+
+static void
+prepare(CatalogQuery *query)
+{
+	SPIPlanPtr	plan;
+
+	if (query->plan && query->generation == schema_generation)
+		return;
+	if (query->plan)
+		SPI_freeplan(query->plan);
+	query->plan = NULL;
+	plan = SPI_prepare(expand(query->sql), query->nargs, query->argtypes);
+	if (plan == NULL || SPI_keepplan(plan) != 0)
+		elog(ERROR, "could not prepare \"%s\": %s", query->sql, SPI_result_code_string(SPI_result));
+	query->plan = plan;
+	query->generation = schema_generation;
+}
+
+uint64
+catalog_run(CatalogQuery *query, Datum *values, const char *nulls, bool read_only, int expected)
+{
+	int			rc;
+
+	prepare(query);
+	rc = SPI_execute_plan(query->plan, values, nulls, read_only, 0);
+	if (rc != expected)
+		elog(ERROR, "\"%s\" gave %s", query->sql, SPI_result_code_string(rc));
+	return SPI_processed;
+}
+
+static Oid
+owner_of_tables(void)
+{
+	Oid			relid = get_relname_relid("nexus_outbox", schema_oid);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("extension %s is not installed in this schema any more", NEXUS_EXTENSION)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+CatalogRights
+catalog_assume_owner(void)
+{
+	CatalogRights rights;
+
+	GetUserIdAndSecContext(&rights.user, &rights.context);
+	SetUserIdAndSecContext(owner_of_tables(), rights.context | SECURITY_LOCAL_USERID_CHANGE);
+	return rights;
+}
+
+void
+catalog_resume_caller(CatalogRights rights)
+{
+	SetUserIdAndSecContext(rights.user, rights.context);
+}

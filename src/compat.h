@@ -1,0 +1,49 @@
+/*
+ * compat.h
+ *		The only place with tests of PostgreSQL's version: newer names for older servers.
+ */
+#ifndef NEXUS_COMPAT_H
+#define NEXUS_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "storage/latch.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+#if PG_VERSION_NUM < 160000
+static inline bool
+object_ownercheck(Oid classid, Oid objectid, Oid roleid)
+{
+	if (classid == DatabaseRelationId)
+		return pg_database_ownercheck(objectid, roleid);
+	Assert(classid == ExtensionRelationId);
+	return pg_extension_ownercheck(objectid, roleid);
+}
+#endif
+
+/* Transactions before it have no commit record to look up any more. */
+#if PG_VERSION_NUM >= 170000
+#define NexusOldestClogXid	(TransamVariables->oldestClogXid)
+#else
+#define NexusOldestClogXid	(ShmemVariableCache->oldestClogXid)
+#endif
+
+static inline WaitEventSet *
+nexus_create_wait_event_set(int nevents)
+{
+#if PG_VERSION_NUM >= 170000
+	return CreateWaitEventSet(NULL, nevents);
+#else
+	return CreateWaitEventSet(TopMemoryContext, nevents);
+#endif
+}
+
+#endif							/* NEXUS_COMPAT_H */

@@ -1,0 +1,405 @@
+/*
+ * apply.c
+ *		Taking in a batch: one transaction for the rows and the offsets, and what
+ *		happens when it fails.
+ *
+ * apply_range() tries [lo, hi) in one transaction. If that fails
+ *	- by the environment: nothing moved, the caller tries again later;
+ *	- by messages that can't be decoded: all of the range's are found at one go
+ *	  and flagged, and the range is tried again without them;
+ *	- otherwise it is halved, in order, until the culprit stands alone. A lone
+ *	  message with an error of data is flagged. With an ambiguous error it takes
+ *	  evidence: does the statement, now, pass for another message of the batch?
+ * A flagged message is written to the dead letters by the transaction that
+ * moves the offset over it.
+ *
+ * No subtransactions: a deferred constraint fails at the commit, which is a
+ * failure of the transaction like any other.
+ *
+ * The statement has the rights of the pipeline's role, from its start to the
+ * end of the commit, where deferred triggers run. SECURITY_LOCAL_USERID_CHANGE
+ * keeps it from taking others (SET ROLE, SET SESSION AUTHORIZATION).
+ */
+#include "nexus_kafka.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/acl.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "ingest/ingest.h"
+
+#define MOST_WITNESSES	8
+#define FIRST_REPLAN	500		/* messages; then at each doubling */
+
+typedef struct Attempt
+{
+	Ingest	   *ingest;
+	int			lo;
+	int			hi;
+	bool		rehearsal;		/* roll back in the end */
+	bool		passed;			/* a rehearsal came to its end */
+	bool		moved;			/* the offsets aren't where they were to be */
+	uint64		rows;
+} Attempt;
+
+/* ---- the statement ---- */
+
+/*
+ * A plan made for a small table may read all of a large one. PostgreSQL makes a
+ * new one when statistics change, a minute later at best; so one is made at
+ * each doubling of what was taken in, too.
+ */
+static void
+prepare_statement(Ingest *ingest)
+{
+	SPIPlanPtr	plan;
+
+	if (ingest->plan && ingest->taken_in < Max(ingest->planned_at * 2, FIRST_REPLAN))
+		return;
+	if (ingest->plan)
+		SPI_freeplan(ingest->plan);
+	ingest->plan = NULL;
+
+	plan = SPI_prepare(ingest->pipeline->statement, 0, NULL);
+	if (plan == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("the pipeline's statement could not be prepared: %s", SPI_result_code_string(SPI_result))));
+	if (list_length(SPI_plan_get_plan_sources(plan)) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("the pipeline's statement is not a single statement")));
+	SPI_keepplan(plan);
+	ingest->plan = plan;
+	ingest->planned_at = ingest->taken_in;
+}
+
+static void
+assume_role(const char *role)
+{
+	int			context;
+	Oid			user;
+
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(get_role_oid(role, false), context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+static void
+run_statement(Attempt *attempt)
+{
+	Ingest	   *ingest = attempt->ingest;
+	Batch	   *batch = ingest->batch;
+	int			settings = NewGUCNestLevel();
+	int			rc;
+
+	(void) set_config_option("search_path", ingest->pipeline->search_path,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	assume_role(ingest->pipeline->run_as);
+	prepare_statement(ingest);
+
+	batch->lo = attempt->lo;
+	batch->hi = attempt->hi;
+	current_batch = batch;
+	rc = SPI_execute_plan(ingest->plan, NULL, NULL, false, 0);
+	attempt->rows = SPI_processed;
+	if (rc < 0)
+		elog(ERROR, "the pipeline's statement gave %s", SPI_result_code_string(rc));
+
+	if (attempt->rehearsal)
+		SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
+	current_batch = NULL;
+
+	/* also what the statement has set for the session */
+	AtEOXact_GUC(false, settings);
+}
+
+/* ---- the transaction ---- */
+
+/* The range's moves, one a partition. */
+static int
+collect_moves(Ingest *ingest, int lo, int hi, OffsetMove *moves)
+{
+	const Batch *batch = ingest->batch;
+	int			n = 0;
+
+	for (int p = 0; p < ingest->npartitions; p++)
+	{
+		IngestPartition *partition = &ingest->partitions[p];
+		int64		last = -1;
+
+		for (int i = lo; i < hi; i++)
+			if (batch->messages[i].partition == partition->partition &&
+				(ingest->npartitions == 1 || strcmp(batch->messages[i].topic, partition->topic) == 0))
+				last = batch->messages[i].offset;
+		if (last >= 0)
+			moves[n++] = (OffsetMove) {partition->topic, partition->partition, partition->next, last + 1};
+	}
+	return n;
+}
+
+static void
+bury(const Ingest *ingest, int i)
+{
+	const KafkaMessage *message = &ingest->batch->messages[i];
+	DeadLetter	letter;
+
+	letter.pipeline = ingest->pipeline->name;
+	letter.topic = message->topic;
+	letter.partition = message->partition;
+	letter.offset = message->offset;
+	letter.has_timestamp = message_timestamp(message, &letter.timestamp);
+	letter.key = message_bytes(message->key, message->key_len);
+	letter.value = message_bytes(message->value, message->value_len);
+	letter.headers = message_headers(message);
+	letter.error = ingest->batch->dead[i];
+	catalog_dead_letter_add(&letter);
+}
+
+static void
+apply_body(void *arg)
+{
+	Attempt    *attempt = arg;
+	Ingest	   *ingest = attempt->ingest;
+	Batch	   *batch = ingest->batch;
+
+	if (!attempt->rehearsal)
+	{
+		OffsetMove *moves = palloc(ingest->npartitions * sizeof(OffsetMove));
+		int			nmoves = collect_moves(ingest, attempt->lo, attempt->hi, moves);
+
+		if (!catalog_offsets_move(ingest->pipeline->name, moves, nmoves))
+		{
+			attempt->moved = true;
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("the offsets of the pipeline were moved by somebody else")));
+		}
+		for (int i = attempt->lo; i < attempt->hi; i++)
+			if (batch->dead[i])
+				bury(ingest, i);
+	}
+	if (batch_count_live(batch, attempt->lo, attempt->hi) > 0)
+		run_statement(attempt);
+	if (attempt->rehearsal)
+	{
+		attempt->passed = true;
+		ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("rehearsal")));
+	}
+}
+
+static bool
+run_attempt(Attempt *attempt, ErrorData **error)
+{
+	Oid			user;
+	int			context;
+	bool		ok;
+
+	GetUserIdAndSecContext(&user, &context);
+	attempt->ingest->batch->undecodable = -1;
+	pgstat_report_activity(STATE_RUNNING, attempt->ingest->pipeline->statement);
+	ok = worker_transaction(apply_body, attempt, attempt->ingest->batch->context, error);
+	current_batch = NULL;
+	SetUserIdAndSecContext(user, context);
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return ok;
+}
+
+/* Counts what is committed, and moves the partitions' positions along. */
+static void
+note_applied(const Attempt *attempt)
+{
+	Ingest	   *ingest = attempt->ingest;
+	Batch	   *batch = ingest->batch;
+	int			live = batch_count_live(batch, attempt->lo, attempt->hi);
+	const KafkaMessage *last = &batch->messages[attempt->hi - 1];
+	TimestampTz timestamp;
+
+	for (int i = attempt->lo; i < attempt->hi; i++)
+	{
+		IngestPartition *p = partition_find(ingest, batch->messages[i].topic, batch->messages[i].partition);
+
+		p->next = batch->messages[i].offset + 1;
+	}
+	batch->next = attempt->hi;
+	ingest->taken_in += attempt->hi - attempt->lo;
+	if (XactLastCommitEnd != InvalidXLogRecPtr)
+		ingest->last_commit = XactLastCommitEnd;
+
+	pg_atomic_fetch_add_u64(&MyJob->messages, attempt->hi - attempt->lo);
+	pg_atomic_fetch_add_u64(&MyJob->rows, attempt->rows);
+	pg_atomic_fetch_add_u64(&MyJob->batches, 1);
+	pg_atomic_fetch_add_u64(&MyJob->dead_letters, attempt->hi - attempt->lo - live);
+	if (message_timestamp(last, &timestamp))
+		pg_atomic_write_u64(&MyJob->last_message_at, (uint64) timestamp);
+}
+
+/* ---- failures ---- */
+
+/*
+ * Flags every message of the range that can't be decoded. The transaction does
+ * nothing but decode, in memory, and is rolled back; so an error of one message
+ * can be caught without a subtransaction.
+ */
+static void
+sift_body(void *arg)
+{
+	Attempt    *attempt = arg;
+	Batch	   *batch = attempt->ingest->batch;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "nexus_kafka sift", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = MemoryContextSwitchTo(context);
+
+	for (int i = attempt->lo; i < attempt->hi; i++)
+	{
+		if (batch->dead[i])
+			continue;
+		PG_TRY();
+		{
+			message_try_decode(&batch->messages[i]);
+		}
+		PG_CATCH();
+		{
+			ErrorData  *error;
+
+			MemoryContextSwitchTo(batch->context);
+			error = CopyErrorData();
+			if (triage(error->sqlerrcode) != ERROR_OF_DATA)
+				PG_RE_THROW();
+			FlushErrorState();
+			batch->dead[i] = error;
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+	}
+	MemoryContextSwitchTo(before);
+	ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("rehearsal")));
+}
+
+static bool
+sift(Ingest *ingest, int lo, int hi)
+{
+	Attempt		attempt = {ingest, lo, hi};
+	int			before = batch_count_live(ingest->batch, lo, hi);
+	ErrorData  *ignored;
+
+	(void) worker_transaction(sift_body, &attempt, ingest->batch->context, &ignored);
+	return batch_count_live(ingest->batch, lo, hi) < before;
+}
+
+static bool
+passes(Ingest *ingest, int lo, int hi)
+{
+	Attempt		attempt = {ingest, lo, hi, .rehearsal = true};
+	ErrorData  *error;
+
+	(void) run_attempt(&attempt, &error);
+	/* a row that is there already shows as well that the statement itself works */
+	return attempt.passed || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
+}
+
+/* Does the statement pass, now, for any other message of the batch? */
+static bool
+has_witness(Ingest *ingest, int suspect)
+{
+	Batch	   *batch = ingest->batch;
+	int			asked = 0;
+
+	if (suspect + 1 < batch->n && batch_count_live(batch, suspect + 1, batch->n) > 1 &&
+		passes(ingest, suspect + 1, batch->n))
+		return true;
+	for (int i = batch->n - 1; i >= 0 && asked < MOST_WITNESSES; i--)
+	{
+		if (i == suspect || batch->dead[i])
+			continue;
+		asked++;
+		if (passes(ingest, i, i + 1))
+			return true;
+	}
+	return false;
+}
+
+static ApplyOutcome apply_range(Ingest *ingest, int lo, int hi, ErrorData **error);
+
+/*
+ * A lone message with an error that may be its own or the statement's. Only if
+ * the statement passes for others, and then fails for this one again, is it
+ * this one's. A statement that broke a moment ago passes for none.
+ */
+static ApplyOutcome
+judge(Ingest *ingest, int lo, int hi, int suspect, ErrorData **error)
+{
+	Attempt		again = {ingest, lo, hi};
+
+	if (!has_witness(ingest, suspect))
+		return APPLY_FAILING;
+	if (run_attempt(&again, error))
+	{
+		note_applied(&again);
+		return APPLY_DONE;
+	}
+	if (again.moved)
+		return APPLY_MOVED;
+	if (triage((*error)->sqlerrcode) == ERROR_OF_ENVIRONMENT)
+		return APPLY_RETRY;
+	ingest->batch->dead[suspect] = *error;
+	return apply_range(ingest, lo, hi, error);
+}
+
+static ApplyOutcome
+apply_range(Ingest *ingest, int lo, int hi, ErrorData **error)
+{
+	Batch	   *batch = ingest->batch;
+	Attempt		attempt = {ingest, lo, hi};
+	ApplyOutcome outcome;
+	ErrorKind	kind;
+	int			middle;
+	int			suspect;
+
+	if (run_attempt(&attempt, error))
+	{
+		note_applied(&attempt);
+		return APPLY_DONE;
+	}
+	if (attempt.moved)
+		return APPLY_MOVED;
+	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
+	kind = triage((*error)->sqlerrcode);
+	if (kind == ERROR_OF_ENVIRONMENT)
+		return APPLY_RETRY;
+	if (batch->undecodable >= 0 && sift(ingest, lo, hi))
+		return apply_range(ingest, lo, hi, error);
+
+	if (batch_count_live(batch, lo, hi) > 1)
+	{
+		middle = lo + (hi - lo) / 2;
+		outcome = apply_range(ingest, lo, middle, error);
+		return outcome == APPLY_DONE ? apply_range(ingest, middle, hi, error) : outcome;
+	}
+	suspect = batch_first_live(batch, lo, hi);
+	if (suspect == hi)
+		return APPLY_FAILING;	/* all are flagged, so the dead letters can't be written */
+	if (kind == ERROR_AMBIGUOUS)
+		return judge(ingest, lo, hi, suspect, error);
+	batch->dead[suspect] = *error;
+	return apply_range(ingest, lo, hi, error);
+}
+
+ApplyOutcome
+apply_batch(Ingest *ingest, ErrorData **error)
+{
+	ApplyOutcome outcome = APPLY_DONE;
+
+	while (outcome == APPLY_DONE && !batch_is_empty(ingest->batch))
+	{
+		outcome = apply_range(ingest, ingest->batch->next,
+							  batch_slice(ingest->batch, ingest->pipeline->batch_bytes), error);
+		worker_service();
+	}
+	return outcome;
+}

@@ -1,0 +1,82 @@
+/*
+ * batch.c
+ *		The messages that were fetched and are not yet taken in.
+ *
+ * They stay where librdkafka put them; the batch holds references until all of
+ * it is taken in, so a retry needs no second fetch.
+ */
+#include "nexus_kafka.h"
+
+#include "utils/memutils.h"
+
+#include "ingest/ingest.h"
+
+Batch *
+batch_create(MemoryContext parent, int max)
+{
+	Batch	   *batch = MemoryContextAllocZero(parent, sizeof(Batch));
+
+	batch->context = AllocSetContextCreate(parent, "nexus_kafka batch", ALLOCSET_DEFAULT_SIZES);
+	batch->messages = MemoryContextAllocZero(parent, max * sizeof(KafkaMessage));
+	batch->dead = MemoryContextAllocZero(parent, max * sizeof(ErrorData *));
+	batch->max = max;
+	return batch;
+}
+
+void
+batch_fetch(Batch *batch, KafkaClient *client)
+{
+	Assert(batch_is_empty(batch));
+	batch_release(batch);
+	batch->n = (int) kafka_consumer_fetch(client, batch->messages, batch->max);
+}
+
+void
+batch_release(Batch *batch)
+{
+	for (int i = 0; i < batch->n; i++)
+	{
+		kafka_message_release(&batch->messages[i]);
+		batch->dead[i] = NULL;
+	}
+	batch->n = batch->next = 0;
+	batch->undecodable = -1;
+	MemoryContextReset(batch->context);
+}
+
+int
+batch_slice(const Batch *batch, int max_bytes)
+{
+	size_t		bytes = 0;
+	int			i;
+
+	for (i = batch->next; i < batch->n; i++)
+	{
+		bytes += batch->messages[i].key_len + batch->messages[i].value_len;
+		if (bytes > max_bytes && i > batch->next)
+			break;
+	}
+	return i;
+}
+
+int
+batch_count_live(const Batch *batch, int lo, int hi)
+{
+	int			n = 0;
+
+	for (int i = lo; i < hi; i++)
+		if (batch->dead[i] == NULL)
+			n++;
+	return n;
+}
+
+/* hi if there is none. */
+int
+batch_first_live(const Batch *batch, int lo, int hi)
+{
+	int			i = lo;
+
+	while (i < hi && batch->dead[i])
+		i++;
+	return i;
+}

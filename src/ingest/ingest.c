@@ -1,0 +1,370 @@
+/*
+ * ingest.c
+ *		The ingest worker: one a pipeline.
+ *
+ * Its loop: serve librdkafka and interrupts; look at the topic (at the start,
+ * every half minute, and when something is amiss); fetch what is there; take it
+ * in; answer nexus_consume; sleep until the next of these. It never waits for a
+ * batch to fill, and never for the network.
+ *
+ * The worker that can't go on without a person stops: it closes nothing, shows
+ * the reason, and starts anew when nexus_resume is called.
+ */
+#include "nexus_kafka.h"
+
+#include <stdarg.h>
+
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "ingest/ingest.h"
+
+#define LOOK_TIMEOUT_MS		5000
+#define LOOK_EVERY_MS		20000
+#define NO_TOPIC_DELAY_MS	1000
+#define MIRROR_EVERY_MS		5000
+#define NUDGE_EVERY_MS		20
+#define LAG_EVERY_MS		100
+#define FIRST_RETRY_MS		50
+#define LONGEST_RETRY_MS	5000
+
+PGDLLEXPORT void nexus_ingest_main(Datum arg);
+
+void
+ingest_stop(Ingest *ingest, const char *reason,...)
+{
+	uint64		resumes = pg_atomic_read_u64(&MyJob->resumes);
+	char		text[256];
+	va_list		args;
+
+	va_start(args, reason);
+	vsnprintf(text, sizeof(text), reason, args);
+	va_end(args);
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
+	job_set_state(MyJob, JOB_STOPPED, "%s", text);
+	while (pg_atomic_read_u64(&MyJob->resumes) == resumes)
+		worker_wait(-1, -1);
+	job_set_state(MyJob, JOB_STARTING, NULL);
+	worker_restart();
+}
+
+/* ---- starting ---- */
+
+static void
+load_pipeline(void *arg)
+{
+	Ingest	   *ingest = arg;
+
+	if (catalog_locate())
+		ingest->pipeline = catalog_pipeline(MyJob->name, ingest->context);
+	ingest->group_id = MemoryContextStrdup(ingest->context,
+										   psprintf("nexus_kafka-%s-%s", get_database_name(MyDatabaseId), MyJob->name));
+}
+
+static Ingest *
+start(void)
+{
+	Ingest	   *ingest = MemoryContextAllocZero(TopMemoryContext, sizeof(Ingest));
+	ErrorData  *error;
+
+	ingest->context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka ingest", ALLOCSET_DEFAULT_SIZES);
+	if (!worker_transaction(load_pipeline, ingest, ingest->context, &error))
+		ReThrowError(error);
+	if (ingest->pipeline == NULL)
+		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
+	ingest->batch = batch_create(ingest->context, ingest->pipeline->batch_messages);
+
+	/* rows and offset are lost together, and Kafka has the messages still */
+	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
+	return ingest;
+}
+
+/* ---- looking at the topic ---- */
+
+static void
+ask(Ingest *ingest)
+{
+	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+	int			n = 0;
+
+	/* nexus_consume's question: where do the partitions end? */
+	for (int i = 0; ingest->ticket && i < ingest->npartitions; i++)
+		positions[n++] = (KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, 0};
+	if (kafka_ask(ingest->link.client, ingest->pipeline->topic, positions, n, LOOK_TIMEOUT_MS))
+		ingest->asked_ends = n > 0;
+	pfree(positions);
+}
+
+static void
+note_ends(Ingest *ingest, const KafkaAnswer *answer)
+{
+	for (size_t i = 0; i < answer->nends; i++)
+	{
+		IngestPartition *p = partition_find(ingest, answer->ends[i].topic, answer->ends[i].partition);
+
+		if (p)
+			p->wanted = answer->ends[i].offset;
+	}
+	ingest->ends_known = ingest->ticket != 0 && ingest->asked_ends;
+}
+
+static void
+take_answer(Ingest *ingest)
+{
+	KafkaAnswer answer;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!batch_is_empty(ingest->batch) || !kafka_answered(ingest->link.client, &answer))
+		return;
+	ingest->next_look = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS);
+	if (answer.failure.code != 0)
+	{
+		link_trouble(&ingest->link, &answer.failure);
+		ingest->next_look = ingest->link.next_probe;
+	}
+	else if (answer.npartitions == 0)
+	{
+		link_alive(&ingest->link);
+		job_set_state(MyJob, JOB_WAITING, "topic \"%s\" does not exist on the broker", ingest->pipeline->topic);
+		ingest->next_look = TimestampTzPlusMilliseconds(now, NO_TOPIC_DELAY_MS);
+	}
+	else
+	{
+		partitions_learn(ingest, &answer);
+		note_ends(ingest, &answer);
+		link_alive(&ingest->link);
+		if (ingest->retry_at == 0)
+			job_set_state(MyJob, JOB_RUNNING, NULL);
+	}
+	kafka_answer_free(&answer);
+}
+
+static void
+look_if_due(Ingest *ingest)
+{
+	take_answer(ingest);
+	if (kafka_asking(ingest->link.client) || !batch_is_empty(ingest->batch))
+		return;
+	if (link_probe_due(&ingest->link) || GetCurrentTimestamp() >= ingest->next_look ||
+		(ingest->ticket && !ingest->ends_known && ingest->assigned && ingest->link.reachable))
+		ask(ingest);
+}
+
+/* ---- taking in ---- */
+
+static void
+note_event(Ingest *ingest, const KafkaEvent *event)
+{
+	IngestPartition *p = partition_find(ingest, event->topic, event->partition);
+
+	switch (event->kind)
+	{
+		case KAFKA_EVENT_END:
+			link_alive(&ingest->link);
+			if (p)
+				partition_skip_to(ingest, p, event->offset);
+			break;
+
+		case KAFKA_EVENT_OFFSET_GONE:
+			if (link_is_embedded())
+				partitions_start_over(ingest);
+			if (p)
+				ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more",
+							p->next, p->partition, p->topic);
+			break;
+
+		case KAFKA_EVENT_ERROR:
+			job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
+			job_set_state(MyJob, JOB_WAITING, "%s", event->failure.text);
+			ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_TOPIC_DELAY_MS);
+			break;
+	}
+}
+
+static void
+note_failure(Ingest *ingest, ApplyOutcome outcome, const ErrorData *error)
+{
+	ingest->retry_delay_ms = ingest->retry_delay_ms ? Min(ingest->retry_delay_ms * 2, LONGEST_RETRY_MS) : FIRST_RETRY_MS;
+	ingest->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ingest->retry_delay_ms);
+	job_set_error(MyJob, error->sqlerrcode, error->message);
+
+	/* a deadlock or the like, gone at the next try, needs no line in the log */
+	if (outcome == APPLY_FAILING || ingest->retry_delay_ms > FIRST_RETRY_MS)
+		job_set_state(MyJob, outcome == APPLY_FAILING ? JOB_FAILING : JOB_WAITING, "%s (SQLSTATE %s)",
+					  error->message, unpack_sql_state(error->sqlerrcode));
+}
+
+static void
+take_in(Ingest *ingest)
+{
+	ErrorData  *error = NULL;
+	ApplyOutcome outcome = apply_batch(ingest, &error);
+
+	switch (outcome)
+	{
+		case APPLY_DONE:
+			link_alive(&ingest->link);
+			if (ingest->retry_at != 0)
+				job_set_state(MyJob, JOB_RUNNING, NULL);
+			ingest->retry_at = 0;
+			ingest->retry_delay_ms = 0;
+			break;
+		case APPLY_RETRY:
+		case APPLY_FAILING:
+			note_failure(ingest, outcome, error);
+			break;
+		case APPLY_MOVED:
+			worker_restart();	/* read from where they are now */
+	}
+}
+
+/* True if there may be more at once. */
+static bool
+fetch_and_take_in(Ingest *ingest)
+{
+	const KafkaEvent *event;
+
+	if (!ingest->assigned)
+		return false;
+	if (batch_is_empty(ingest->batch))
+		batch_fetch(ingest->batch, ingest->link.client);
+	else if (GetCurrentTimestamp() < ingest->retry_at)
+		return false;
+	if (batch_is_empty(ingest->batch))
+	{
+		while ((event = kafka_consumer_next_event(ingest->link.client)) != NULL)
+			note_event(ingest, event);
+		return false;
+	}
+	take_in(ingest);
+	if (!batch_is_empty(ingest->batch))
+		return false;			/* to be tried again later; the events are looked at then */
+	while ((event = kafka_consumer_next_event(ingest->link.client)) != NULL)
+		note_event(ingest, event);
+	batch_release(ingest->batch);
+	return true;
+}
+
+/* ---- nexus_consume ---- */
+
+static bool
+all_wanted_taken_in(const Ingest *ingest)
+{
+	for (int i = 0; i < ingest->npartitions; i++)
+		if (ingest->partitions[i].wanted > Max(ingest->partitions[i].next, 0))
+			return false;
+	return true;
+}
+
+static void
+serve_requests(Ingest *ingest)
+{
+	uint64		asked = pg_atomic_read_u64(&MyJob->asked);
+
+	if (ingest->ticket == 0 && asked > pg_atomic_read_u64(&MyJob->answered))
+	{
+		ingest->ticket = asked;
+		ingest->ends_known = false;
+		ingest->asked_ends = false;
+	}
+	if (ingest->ticket && ingest->ends_known && all_wanted_taken_in(ingest))
+	{
+		XLogFlush(ingest->last_commit); /* nobody is told of what a crash could undo */
+		job_answer(MyJob, ingest->ticket);
+		ingest->ticket = 0;
+	}
+}
+
+/* ---- the loop ---- */
+
+static long
+until(TimestampTz when, long timeout)
+{
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when) + 1;
+
+	return timeout < 0 ? ms : Min(ms, timeout);
+}
+
+static long
+sleep_time(Ingest *ingest, bool behind)
+{
+	long		timeout = -1;
+
+	if (!kafka_asking(ingest->link.client))
+		timeout = until(ingest->next_look, timeout);
+	if (!ingest->link.reachable && link_probe_timeout(&ingest->link) >= 0)
+		timeout = until(ingest->link.next_probe, timeout);
+	if (!batch_is_empty(ingest->batch))
+		timeout = until(ingest->retry_at, timeout);
+	if (ingest->mirror_pending)
+		timeout = until(ingest->next_mirror, timeout);
+	if (behind)
+		timeout = timeout < 0 ? NUDGE_EVERY_MS : Min(timeout, NUDGE_EVERY_MS);
+	return timeout;
+}
+
+/* Lag, the mirror, the nudge: what is done now and then while messages flow. */
+static bool
+tend_progress(Ingest *ingest, bool busy)
+{
+	static TimestampTz next_lag = 0;
+	static TimestampTz next_nudge = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		behind;
+
+	ingest->mirror_pending = ingest->mirror_pending || busy;
+	if (!busy || now >= next_lag)
+	{
+		partitions_publish_lag(ingest);
+		next_lag = TimestampTzPlusMilliseconds(now, LAG_EVERY_MS);
+	}
+	behind = pg_atomic_read_u64(&MyJob->lag) > ingest->batch->max && ingest->retry_at == 0;
+	if (behind && now >= next_nudge)
+	{
+		kafka_consumer_nudge(ingest->link.client);
+		next_nudge = TimestampTzPlusMilliseconds(now, NUDGE_EVERY_MS);
+	}
+	if (ingest->mirror_pending && now >= ingest->next_mirror)
+	{
+		partitions_mirror(ingest);
+		ingest->mirror_pending = false;
+		ingest->next_mirror = TimestampTzPlusMilliseconds(now, MIRROR_EVERY_MS);
+	}
+	return behind;
+}
+
+void
+nexus_ingest_main(Datum arg)
+{
+	Ingest	   *ingest;
+	KafkaSetting settings[1];
+
+	worker_begin(arg, JOB_INGEST);
+	worker_connect();
+	ingest = start();
+	settings[0] = (KafkaSetting) {"group.id", ingest->group_id};
+	while (!link_open(&ingest->link, KAFKA_CONSUMER, settings, lengthof(settings)))
+		worker_wait(-1, -1);
+	ingest->next_look = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		bool		busy;
+		bool		behind;
+
+		worker_service();
+		link_serve(&ingest->link);
+		serve_requests(ingest);
+		look_if_due(ingest);
+		busy = fetch_and_take_in(ingest);
+		serve_requests(ingest);
+		behind = tend_progress(ingest, busy);
+		if (!busy)
+			worker_wait(kafka_client_fd(ingest->link.client), sleep_time(ingest, behind));
+	}
+}

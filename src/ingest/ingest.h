@@ -1,0 +1,140 @@
+/*
+ * ingest.h
+ *		Kafka to the pipeline's statement: what the files of src/ingest share.
+ *
+ * ingest.c		the worker: its loop, requests, what it tells of itself
+ * partitions.c	which partitions, from which offset; new ones, other clusters
+ * batch.c		the messages that were fetched, and how much of them is one transaction
+ * messages.c	nexus_messages() and nexus_raw_messages(), which read the batch
+ * apply.c		a range of the batch in one transaction, halved until the culprit is alone
+ * triage.c		what kind of error it is
+ */
+#ifndef NEXUS_INGEST_H
+#define NEXUS_INGEST_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "executor/spi.h"
+#include "utils/jsonb.h"
+
+#include "catalog/catalog.h"
+#include "kafka/kafka.h"
+#include "worker/worker.h"
+
+typedef struct Batch
+{
+	MemoryContext context;		/* reset with the batch; holds the errors */
+	KafkaMessage *messages;
+	ErrorData **dead;			/* the error of a message that is to be a dead letter */
+	int			n;
+	int			next;			/* those before are taken in */
+	int			max;
+
+	/* what a messages function shows: live ones of [lo, hi) */
+	int			lo;
+	int			hi;
+	int			undecodable;	/* index of the message that could not be decoded, -1: none */
+} Batch;
+
+typedef struct IngestPartition
+{
+	char	   *topic;
+	int32		partition;
+	int64		next;			/* as in nexus_offsets */
+	int64		mirrored;		/* the offset last told to the broker */
+	int64		wanted;			/* where nexus_consume is done */
+	PartitionStat *stat;		/* NULL: no room */
+} IngestPartition;
+
+typedef struct Ingest
+{
+	Pipeline   *pipeline;
+	char	   *group_id;		/* of the offset mirror */
+	MemoryContext context;		/* lives as long as the worker */
+	KafkaLink	link;
+	Batch	   *batch;
+
+	IngestPartition *partitions;
+	int			npartitions;
+	bool		assigned;
+
+	SPIPlanPtr	plan;
+	uint64		planned_at;		/* messages taken in when it was made */
+	uint64		taken_in;
+	XLogRecPtr	last_commit;
+
+	TimestampTz next_look;		/* for new partitions */
+	TimestampTz next_mirror;
+	bool		mirror_pending;
+	uint64		ticket;			/* request being served, 0: none */
+	bool		asked_ends;		/* the question under way asks for the ends too */
+	bool		ends_known;		/* partitions' wanted are set for it */
+
+	TimestampTz retry_at;		/* 0: nothing to retry */
+	int			retry_delay_ms;
+} Ingest;
+
+/* ---- batch.c ---- */
+extern Batch *batch_create(MemoryContext parent, int max);
+extern void batch_fetch(Batch *batch, KafkaClient *client);
+extern void batch_release(Batch *batch);
+static inline bool
+batch_is_empty(const Batch *batch)
+{
+	return batch->next >= batch->n;
+}
+
+/* The end of the range from batch->next on that is at most max_bytes, or one message. */
+extern int	batch_slice(const Batch *batch, int max_bytes);
+extern int	batch_count_live(const Batch *batch, int lo, int hi);
+extern int	batch_first_live(const Batch *batch, int lo, int hi);
+
+/* ---- messages.c ---- */
+extern Batch *current_batch;	/* NULL: no statement of a pipeline is running */
+
+extern bool message_timestamp(const KafkaMessage *message, TimestampTz *timestamp);
+extern void message_try_decode(const KafkaMessage *message);
+extern Jsonb *message_headers(const KafkaMessage *message);
+extern struct varlena *message_bytes(const void *data, size_t len);
+
+/* ---- triage.c ---- */
+typedef enum ErrorKind
+{
+	ERROR_OF_DATA,				/* the message's fault */
+	ERROR_OF_ENVIRONMENT,		/* passes, or is mended elsewhere */
+	ERROR_AMBIGUOUS				/* the message's or the statement's */
+} ErrorKind;
+
+extern ErrorKind triage(int sqlstate);
+
+/* ---- apply.c ---- */
+typedef enum ApplyOutcome
+{
+	APPLY_DONE,
+	APPLY_RETRY,				/* trouble of the environment */
+	APPLY_FAILING,				/* the statement fails for every message */
+	APPLY_MOVED					/* somebody else moved the offsets */
+} ApplyOutcome;
+
+/* Takes in messages from batch->next on; *error says why if not all. */
+extern ApplyOutcome apply_batch(Ingest *ingest, ErrorData **error);
+
+/* ---- partitions.c ---- */
+
+/* What the broker said of the topic: takes up partitions, checks the cluster. */
+extern void partitions_learn(Ingest *ingest, const KafkaAnswer *answer);
+extern IngestPartition *partition_find(Ingest *ingest, const char *topic, int32 partition);
+
+/* Moves offsets over what holds no message (control records, compacted ones). */
+extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset);
+extern void partitions_publish_lag(Ingest *ingest);
+extern void partitions_mirror(Ingest *ingest);
+extern void partitions_start_over(Ingest *ingest);
+
+/* ---- ingest.c ---- */
+
+/* Ends the reading until nexus_resume(); doesn't return. */
+extern void ingest_stop(Ingest *ingest, const char *reason,...) pg_attribute_noreturn() pg_attribute_printf(2, 3);
+
+#endif							/* NEXUS_INGEST_H */

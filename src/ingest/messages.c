@@ -1,0 +1,275 @@
+/*
+ * messages.c
+ *		nexus_messages() and nexus_raw_messages(): the batch as rows.
+ *
+ * Both fill a tuplestore at one go, message by message. A value that can't be
+ * decoded raises, and leaves its index in the batch, so that the worker need
+ * not search for it. Outside of a pipeline's statement they raise: on another
+ * node of a distributed database, say, an empty answer would lose messages.
+ */
+#include "nexus_kafka.h"
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "ingest/ingest.h"
+
+PG_FUNCTION_INFO_V1(nexus_messages);
+PG_FUNCTION_INFO_V1(nexus_raw_messages);
+
+Batch	   *current_batch = NULL;
+
+#define MESSAGE_COLUMNS	7
+
+/* False if the message has no timestamp, or none that PostgreSQL can hold. */
+bool
+message_timestamp(const KafkaMessage *message, TimestampTz *timestamp)
+{
+	if (message->timestamp_ms < 0 || message->timestamp_ms > END_TIMESTAMP / 1000)
+		return false;
+	*timestamp = message->timestamp_ms * INT64CONST(1000) -
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	return true;
+}
+
+struct varlena *
+message_bytes(const void *data, size_t len)
+{
+	bytea	   *bytes;
+
+	if (data == NULL)
+		return NULL;
+	bytes = palloc(len + VARHDRSZ);
+	SET_VARSIZE(bytes, len + VARHDRSZ);
+	memcpy(VARDATA(bytes), data, len);
+	return bytes;
+}
+
+/* A palloc'd string in the server's encoding; raises if it isn't valid UTF-8 or has a zero byte. */
+static char *
+decode_text(const void *data, size_t len)
+{
+	char	   *copy = palloc(len + 1);
+
+	memcpy(copy, data, len);
+	copy[len] = '\0';
+	return pg_any_to_server(copy, len, PG_UTF8);
+}
+
+static Datum
+decode_key(const KafkaMessage *message)
+{
+	return CStringGetTextDatum(decode_text(message->key, message->key_len));
+}
+
+static Datum
+decode_value(const KafkaMessage *message)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(decode_text(message->value, message->value_len)));
+}
+
+/* Raises if nexus_messages() would. */
+void
+message_try_decode(const KafkaMessage *message)
+{
+	if (message->key)
+		decode_key(message);
+	if (message->value)
+		decode_value(message);
+}
+
+/* ---- headers ---- */
+
+static bool
+is_ascii(const char *data, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (data[i] == '\0' || IS_HIGHBIT_SET(data[i]))
+			return false;
+	return true;
+}
+
+/* Never raises: what isn't text is shown as \x and hexadecimal digits. */
+static void
+set_header_string(JsonbValue *v, const void *data, size_t len)
+{
+	v->type = jbvString;
+	if (is_ascii(data, len) ||
+		(GetDatabaseEncoding() == PG_UTF8 && memchr(data, '\0', len) == NULL &&
+		 pg_encoding_verifymbstr(PG_UTF8, data, len) == len))
+	{
+		v->val.string.val = pnstrdup(data, len);
+		v->val.string.len = len;
+		return;
+	}
+	v->val.string.len = len * 2 + 2;
+	v->val.string.val = palloc(v->val.string.len + 1);
+	memcpy(v->val.string.val, "\\x", 2);
+	hex_encode(data, len, v->val.string.val + 2);
+}
+
+static void
+set_header_value(JsonbValue *v, const KafkaHeader *header)
+{
+	if (header->value)
+		set_header_string(v, header->value, header->value_len);
+	else
+		v->type = jbvNull;
+}
+
+/* True if an earlier header has the name: its array holds this one too. */
+static bool
+is_repetition(const KafkaHeader *headers, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(headers[i].name, headers[n].name) == 0)
+			return true;
+	return false;
+}
+
+static void
+push_header(JsonbParseState **state, const KafkaHeader *headers, int n, int count)
+{
+	JsonbValue	v;
+	int			repeated = 0;
+
+	for (int i = n + 1; i < count; i++)
+		if (strcmp(headers[i].name, headers[n].name) == 0)
+			repeated++;
+
+	set_header_string(&v, headers[n].name, strlen(headers[n].name));
+	pushJsonbValue(state, WJB_KEY, &v);
+	if (repeated == 0)
+	{
+		set_header_value(&v, &headers[n]);
+		pushJsonbValue(state, WJB_VALUE, &v);
+		return;
+	}
+	pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	for (int i = n; i < count; i++)
+	{
+		if (strcmp(headers[i].name, headers[n].name) != 0)
+			continue;
+		set_header_value(&v, &headers[i]);
+		pushJsonbValue(state, WJB_ELEM, &v);
+	}
+	pushJsonbValue(state, WJB_END_ARRAY, NULL);
+}
+
+Jsonb *
+message_headers(const KafkaMessage *message)
+{
+	KafkaHeader *headers = NULL;
+	KafkaHeader header;
+	int			n = 0;
+	JsonbParseState *state = NULL;
+
+	while (kafka_message_header(message, n, &header))
+	{
+		if (n % 16 == 0)
+			headers = headers ? repalloc(headers, (n + 16) * sizeof(KafkaHeader)) : palloc(16 * sizeof(KafkaHeader));
+		headers[n++] = header;
+	}
+	if (n == 0)
+		return NULL;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (int i = 0; i < n; i++)
+		if (!is_repetition(headers, i))
+			push_header(&state, headers, i, n);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/* ---- rows ---- */
+
+static void
+show_message(void *arg)
+{
+	const KafkaMessage *message = arg;
+
+	errcontext("message at offset " INT64_FORMAT " of partition %d of topic \"%s\"",
+			   message->offset, message->partition, message->topic);
+}
+
+static void
+fill_row(const KafkaMessage *message, bool raw, Datum *values, bool *nulls)
+{
+	Jsonb	   *headers;
+	TimestampTz timestamp = 0;
+
+	memset(nulls, 0, MESSAGE_COLUMNS * sizeof(bool));
+	values[0] = CStringGetTextDatum(message->topic);
+	values[1] = Int32GetDatum(message->partition);
+	values[2] = Int64GetDatum(message->offset);
+	nulls[3] = !message_timestamp(message, &timestamp);
+	values[3] = TimestampTzGetDatum(timestamp);
+	nulls[4] = message->key == NULL;
+	if (!nulls[4])
+		values[4] = raw ? PointerGetDatum(message_bytes(message->key, message->key_len)) : decode_key(message);
+	nulls[5] = message->value == NULL;
+	if (!nulls[5])
+		values[5] = raw ? PointerGetDatum(message_bytes(message->value, message->value_len)) : decode_value(message);
+	headers = message_headers(message);
+	nulls[6] = headers == NULL;
+	values[6] = PointerGetDatum(headers);
+}
+
+static Datum
+return_messages(FunctionCallInfo fcinfo, const char *name, bool raw)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Batch	   *batch = current_batch;
+	MemoryContext row_context;
+	MemoryContext before;
+	ErrorContextCallback callback;
+
+	if (batch == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s() has no messages here", name),
+				 errdetail("It shows the messages of a batch, to the statement of a pipeline only, in the pipeline's worker."),
+				 errhint("Use it in the statement of a pipeline (nexus_pipelines).")));
+
+	InitMaterializedSRF(fcinfo, 0);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "nexus_kafka message", ALLOCSET_DEFAULT_SIZES);
+	callback.callback = show_message;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	before = MemoryContextSwitchTo(row_context);
+	for (int i = batch->lo; i < batch->hi; i++)
+	{
+		Datum		values[MESSAGE_COLUMNS];
+		bool		nulls[MESSAGE_COLUMNS];
+
+		if (batch->dead[i])
+			continue;
+		callback.arg = &batch->messages[i];
+		batch->undecodable = i;
+		fill_row(&batch->messages[i], raw, values, nulls);
+		batch->undecodable = -1;
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		MemoryContextReset(row_context);
+	}
+	MemoryContextSwitchTo(before);
+	error_context_stack = callback.previous;
+	MemoryContextDelete(row_context);
+	return (Datum) 0;
+}
+
+Datum
+nexus_messages(PG_FUNCTION_ARGS)
+{
+	return return_messages(fcinfo, "nexus_messages", false);
+}
+
+Datum
+nexus_raw_messages(PG_FUNCTION_ARGS)
+{
+	return return_messages(fcinfo, "nexus_raw_messages", true);
+}

@@ -1,0 +1,108 @@
+/*
+ * config.c
+ *		The properties that a handle is made with.
+ *
+ * What the extension needs to be so is in a table, and why; what the caller
+ * adds (bootstrap.servers, group.id …) comes after it.
+ */
+#include "kafka/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Property
+{
+	const char *name;
+	const char *value;
+} Property;
+
+static const Property common_properties[] = {
+	{"client.id", "nexus_kafka"},
+	{"log.queue", "true"},		/* no log line from a foreign thread */
+	{"log.connection.close", "false"},
+	/* back within seconds once the broker is; the default is 10 s */
+	{"reconnect.backoff.ms", "100"},
+	{"reconnect.backoff.max.ms", "2000"},
+	/* a broker that accepts and never answers is noticed */
+	{"socket.timeout.ms", "10000"},
+	{"socket.connection.setup.timeout.ms", "10000"},
+	{"socket.keepalive.enable", "true"},
+	{"socket.nagle.disable", "true"},
+};
+
+static const Property producer_properties[] = {
+	{"enable.idempotence", "true"},
+	{"acks", "all"},
+	/* a message waits for its broker as long as it takes: the outbox has it anyway */
+	{"message.timeout.ms", "0"},
+	/* soon known to be missing, and tried again: others don't wait behind it */
+	{"topic.metadata.propagation.max.ms", "1000"},
+	{"partitioner", "murmur2_random"},	/* the Java client's and KafkaJS's */
+	{"linger.ms", "0"},
+	/* bounded memory: the default is 1 GiB */
+	{"queue.buffering.max.kbytes", "32768"},
+	{"queue.buffering.max.messages", "50000"},
+};
+
+static const Property consumer_properties[] = {
+	{"enable.auto.commit", "false"},
+	{"enable.auto.offset.store", "false"},
+	{"auto.offset.reset", "error"},
+	{"isolation.level", "read_committed"},
+	{"enable.partition.eof", "true"},
+	{"allow.auto.create.topics", "false"},
+	{"check.crcs", "true"},
+	/* bounded memory: the default is 64 MiB, and more with many partitions */
+	{"queued.max.messages.kbytes", "8192"},
+	{"fetch.max.bytes", "8388608"},
+	{"fetch.message.max.bytes", "1048576"},
+	{"fetch.error.backoff.ms", "200"},
+};
+
+#define lengthof(a) (sizeof(a) / sizeof((a)[0]))
+
+static bool
+set_property(rd_kafka_conf_t *conf, const char *name, const char *value, KafkaFailure *failure)
+{
+	char		text[sizeof(failure->text)];
+
+	if (rd_kafka_conf_set(conf, name, value, text, sizeof(text)) == RD_KAFKA_CONF_OK)
+		return true;
+	kafka_failure_set(failure, RD_KAFKA_RESP_ERR__INVALID_ARG, text);
+	return false;
+}
+
+static bool
+set_properties(rd_kafka_conf_t *conf, const Property *properties, size_t n, KafkaFailure *failure)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!set_property(conf, properties[i].name, properties[i].value, failure))
+			return false;
+	return true;
+}
+
+rd_kafka_conf_t *
+kafka_config_build(KafkaKind kind, const KafkaSetting *settings, size_t nsettings,
+				   bool *needs_nudge, KafkaFailure *failure)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	KafkaFailure ignored;
+	bool		ok;
+
+	ok = set_properties(conf, common_properties, lengthof(common_properties), failure);
+	if (kind == KAFKA_PRODUCER)
+		ok = ok && set_properties(conf, producer_properties, lengthof(producer_properties), failure);
+	else
+		ok = ok && set_properties(conf, consumer_properties, lengthof(consumer_properties), failure);
+	for (size_t i = 0; ok && i < nsettings; i++)
+		ok = set_property(conf, settings[i].name, settings[i].value, failure);
+	if (!ok)
+	{
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+
+	/* from 2.2 on a fetcher's pause can be set, and nobody need wake it */
+	*needs_nudge = kind == KAFKA_CONSUMER && !set_property(conf, "fetch.queue.backoff.ms", "20", &ignored);
+	return conf;
+}

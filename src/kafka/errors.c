@@ -1,0 +1,47 @@
+/*
+ * errors.c
+ *		What an error of Kafka means for a message.
+ */
+#include "kafka/internal.h"
+
+#include <stdio.h>
+
+void
+kafka_failure_set(KafkaFailure *failure, int code, const char *text)
+{
+	failure->code = code;
+	snprintf(failure->name, sizeof(failure->name), "%s", rd_kafka_err2name(code));
+	snprintf(failure->text, sizeof(failure->text), "%s", text ? text : rd_kafka_err2str(code));
+}
+
+/*
+ * Only what no repetition can help is refused; of all else the message stays in
+ * the outbox, and nothing is lost.
+ */
+KafkaFate
+kafka_fate(int code)
+{
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+			return KAFKA_FATE_DELIVERED;
+
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+			return KAFKA_FATE_NO_TOPIC;
+
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+		case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+		case RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
+		case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+		case RD_KAFKA_RESP_ERR_INVALID_MSG:
+			return KAFKA_FATE_REFUSED;
+
+		default:
+			return KAFKA_FATE_RETRY;
+	}
+}

@@ -1,0 +1,65 @@
+/*
+ * internal.h
+ *		What the files of src/kafka share: the inside of a KafkaClient.
+ */
+#ifndef NEXUS_KAFKA_INTERNAL_H
+#define NEXUS_KAFKA_INTERNAL_H
+
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+
+#include "kafka/kafka.h"
+
+typedef struct Enquirer Enquirer;
+
+/*
+ * Everything but rk and wakeup[1], which librdkafka's functions and the
+ * enquirer's thread may use too, is touched by the main thread only.
+ */
+struct KafkaClient
+{
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *main_queue;	/* errors, delivery reports */
+	rd_kafka_queue_t *log_queue;
+	rd_kafka_queue_t *message_queue;	/* a consumer's; else NULL */
+	int			wakeup[2];		/* a non-blocking pipe */
+
+	KafkaFailure last_failure;
+	bool		lost;
+	bool		fatal;
+
+	/* producer */
+	KafkaDelivery *deliveries;
+	size_t		ndeliveries;
+	size_t		maxdeliveries;
+
+	/* consumer */
+	rd_kafka_topic_partition_list_t *assigned;
+	rd_kafka_message_t **fetched;
+	KafkaEvent *events;
+	size_t		nevents;
+	size_t		next_event;
+	size_t		maxfetched;		/* of both fetched and events */
+	bool		needs_nudge;
+
+	Enquirer   *enquirer;
+};
+
+/* client.c */
+extern void kafka_client_wake(KafkaClient *client);
+extern bool kafka_start_thread(pthread_t *thread, void *(*main) (void *), void *arg);
+
+/* Runs finish(arg) in a thread of its own; false if it isn't done in time. */
+extern bool kafka_run_bounded(void (*finish) (void *), void *arg, int timeout_ms);
+
+/* config.c */
+extern rd_kafka_conf_t *kafka_config_build(KafkaKind kind, const KafkaSetting *settings, size_t nsettings,
+										   bool *needs_nudge, KafkaFailure *failure);
+
+/* producer.c */
+extern void kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque);
+
+/* enquiry.c */
+extern void kafka_enquirer_end(Enquirer *enquirer);
+
+#endif							/* NEXUS_KAFKA_INTERNAL_H */

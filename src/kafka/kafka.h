@@ -1,0 +1,237 @@
+/*
+ * kafka.h
+ *		What the workers need of Kafka: librdkafka behind a dozen functions.
+ *
+ * Nothing here knows of PostgreSQL, nothing outside of src/kafka knows of
+ * librdkafka. A KafkaClient belongs to the main thread of the process that
+ * opened it. librdkafka's threads never run code of this project: errors and
+ * delivery reports are recorded when the main thread serves the client, and
+ * looked at afterwards, so that no caller ever unwinds through librdkafka.
+ *
+ * client.c	a handle: opening, serving, closing in bounded time
+ * config.c	the properties that a handle is made with
+ * errors.c	what an error of Kafka means for a message
+ * producer.c	sending, delivery reports
+ * consumer.c	assigned partitions, messages, offsets
+ * enquiry.c	questions that librdkafka only answers to a thread that waits
+ * embedded.c	a broker inside this process
+ */
+#ifndef NEXUS_KAFKA_KAFKA_H
+#define NEXUS_KAFKA_KAFKA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct KafkaClient KafkaClient;
+
+/* Why something failed. code is an rd_kafka_resp_err_t, 0 for none. */
+typedef struct KafkaFailure
+{
+	int			code;
+	char		name[64];		/* Kafka's name of the error, say TOPIC_AUTHORIZATION_FAILED */
+	char		text[384];		/* for people */
+} KafkaFailure;
+
+typedef struct KafkaSetting
+{
+	const char *name;
+	const char *value;
+} KafkaSetting;
+
+typedef enum KafkaKind
+{
+	KAFKA_PRODUCER,
+	KAFKA_CONSUMER
+} KafkaKind;
+
+/* A place in a topic. offset: the next one to read, or KAFKA_OFFSET_EARLIEST. */
+typedef struct KafkaPosition
+{
+	char	   *topic;
+	int32_t		partition;
+	int64_t		offset;
+} KafkaPosition;
+
+#define KAFKA_OFFSET_EARLIEST	(-2)
+#define KAFKA_OFFSET_UNKNOWN	(-1001)
+
+/* ---- client.c ---- */
+
+/* NULL and *failure if a setting is refused or no handle can be made. */
+extern KafkaClient *kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings,
+									  KafkaFailure *failure);
+
+/*
+ * Ends the client. False if librdkafka hasn't ended its threads in time: they
+ * are still there, and the process must leave by _exit().
+ */
+extern bool kafka_client_close(KafkaClient *client, int timeout_ms);
+
+/* Readable when there is something to serve, fetch or collect. */
+extern int	kafka_client_fd(const KafkaClient *client);
+
+/* Empties the fd and runs what librdkafka has for the main thread. */
+extern void kafka_client_serve(KafkaClient *client);
+
+/* True once after every broker became unreachable; *why says what was seen last. */
+extern bool kafka_client_lost(KafkaClient *client, KafkaFailure *why);
+
+/* True if the client can't be used any more and must be opened anew. */
+extern bool kafka_client_is_fatal(KafkaClient *client, KafkaFailure *why);
+
+/* Receives librdkafka's log lines, in the main thread, while a client is served. */
+extern void (*kafka_log_hook) (int level, const char *text);
+
+/* ---- errors.c ---- */
+
+typedef enum KafkaFate
+{
+	KAFKA_FATE_DELIVERED,
+	KAFKA_FATE_RETRY,			/* trouble that passes: send it again */
+	KAFKA_FATE_NO_TOPIC,		/* the topic isn't there (yet) */
+	KAFKA_FATE_REFUSED			/* the broker will never take this message */
+} KafkaFate;
+
+extern KafkaFate kafka_fate(int code);
+extern void kafka_failure_set(KafkaFailure *failure, int code, const char *text);
+
+/* ---- producer.c ---- */
+
+typedef struct KafkaHeader
+{
+	const char *name;
+	const void *value;			/* NULL: a header without value */
+	size_t		value_len;
+} KafkaHeader;
+
+typedef struct KafkaRecord
+{
+	int64_t		id;				/* comes back in the delivery report */
+	const char *topic;
+	int32_t		partition;		/* -1: by the key */
+	const void *key;			/* NULL: none */
+	size_t		key_len;
+	const void *value;			/* NULL: a tombstone */
+	size_t		value_len;
+	const KafkaHeader *headers;
+	size_t		nheaders;
+} KafkaRecord;
+
+typedef enum KafkaSendResult
+{
+	KAFKA_SEND_QUEUED,			/* copied; a delivery report will follow */
+	KAFKA_SEND_FULL,			/* try again when some are delivered */
+	KAFKA_SEND_FAILED			/* *failure says why; no delivery report */
+} KafkaSendResult;
+
+typedef struct KafkaDelivery
+{
+	int64_t		id;
+	int			code;			/* 0: acknowledged by all in-sync replicas */
+} KafkaDelivery;
+
+extern KafkaSendResult kafka_producer_send(KafkaClient *client, const KafkaRecord *record,
+										   KafkaFailure *failure);
+
+/* The reports since the last kafka_producer_forget_deliveries(); the client's memory. */
+extern size_t kafka_producer_deliveries(KafkaClient *client, const KafkaDelivery **deliveries);
+extern void kafka_producer_forget_deliveries(KafkaClient *client);
+
+/* ---- consumer.c ---- */
+
+typedef struct KafkaMessage
+{
+	const char *topic;			/* all pointers: valid until released */
+	int32_t		partition;
+	int64_t		offset;
+	int64_t		timestamp_ms;	/* since the Unix epoch, -1: none */
+	const void *key;			/* NULL: none */
+	size_t		key_len;
+	const void *value;			/* NULL: a tombstone */
+	size_t		value_len;
+	void	   *handle;
+} KafkaMessage;
+
+typedef enum KafkaEventKind
+{
+	KAFKA_EVENT_END,			/* the partition is read up to position.offset */
+	KAFKA_EVENT_OFFSET_GONE,	/* the wanted offset isn't in the partition */
+	KAFKA_EVENT_ERROR			/* failure says what is wrong with the partition */
+} KafkaEventKind;
+
+typedef struct KafkaEvent
+{
+	KafkaEventKind kind;
+	char		topic[250];
+	int32_t		partition;
+	int64_t		offset;
+	KafkaFailure failure;
+} KafkaEvent;
+
+/* Reads these partitions from these offsets, and no others. Copies its input. */
+extern bool kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_t n,
+								  KafkaFailure *failure);
+
+/*
+ * What is there now, without waiting: up to max messages and events. The
+ * messages are to be released by the caller. The events, valid until the next
+ * fetch, came among the messages and are to be looked at after them: an end
+ * that messages of the same fetch have passed tells nothing any more.
+ */
+extern size_t kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max);
+extern const KafkaEvent *kafka_consumer_next_event(KafkaClient *client);
+extern void kafka_message_release(KafkaMessage *message);
+
+/* The i-th header; false when there are no more. */
+extern bool kafka_message_header(const KafkaMessage *message, size_t i, KafkaHeader *header);
+
+/* The partition's end as the last fetch reported it, or KAFKA_OFFSET_UNKNOWN. */
+extern int64_t kafka_consumer_end_offset(KafkaClient *client, const char *topic, int32_t partition);
+
+/*
+ * Ends the pause of a fetcher that found its queue full: with librdkafka
+ * before 2.2 that is a whole second (figures in src/README.md). Cheap; to be
+ * called every 20 ms or so while behind.
+ */
+extern void kafka_consumer_nudge(KafkaClient *client);
+
+/* Tells the broker the offsets, for the tools that show lag; doesn't wait. */
+extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n);
+
+/* ---- enquiry.c ---- */
+
+typedef struct KafkaAnswer
+{
+	KafkaFailure failure;		/* code 0: the rest is valid */
+	char		cluster_id[128];	/* empty if the broker doesn't tell */
+	int			npartitions;	/* of the topic asked for; 0 if it isn't there */
+	KafkaPosition *ends;		/* of the positions asked for; freed by kafka_answer_free */
+	size_t		nends;
+} KafkaAnswer;
+
+/*
+ * Asks for a topic's partitions (topic NULL: only whether the cluster answers),
+ * and for the ends of positions where n > 0. The answer makes the client's fd
+ * readable. False if a question is under way already.
+ */
+extern bool kafka_ask(KafkaClient *client, const char *topic, const KafkaPosition *positions, size_t n,
+					  int timeout_ms);
+extern bool kafka_asking(KafkaClient *client);
+
+/* True once for each question, when it is answered. */
+extern bool kafka_answered(KafkaClient *client, KafkaAnswer *answer);
+extern void kafka_answer_free(KafkaAnswer *answer);
+
+/* ---- embedded.c ---- */
+
+typedef struct KafkaEmbedded KafkaEmbedded;
+
+/* A broker on a free port of the loopback interface; keeps everything in memory. */
+extern KafkaEmbedded *kafka_embedded_start(KafkaFailure *failure);
+extern const char *kafka_embedded_bootstrap(const KafkaEmbedded *broker);
+extern bool kafka_embedded_create_topic(KafkaEmbedded *broker, const char *topic, int partitions,
+										KafkaFailure *failure);
+extern bool kafka_embedded_stop(KafkaEmbedded *broker, int timeout_ms);
+
+#endif							/* NEXUS_KAFKA_KAFKA_H */

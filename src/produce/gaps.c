@@ -1,0 +1,384 @@
+/*
+ * gaps.c
+ *		Ids of the outbox that the relay has passed and must look up yet.
+ *
+ * The relay reads ids upwards. But the order of ids is not the order of
+ * commits: a transaction may take an id now and commit when others, with higher
+ * ids, are long published. So when the relay sees an id missing, it notes a
+ * gap, with the transactions that may fill it. nexus_produce has its
+ * transaction's id assigned before it takes an id of the outbox, and a higher id
+ * was committed already; so whoever holds the missing one
+ *	- had a transaction id when the snapshot was taken, so it is below the next
+ *	  one to be assigned, and
+ *	- was running in that snapshot, or else its row would have been seen: its id
+ *	  is in the snapshot's list, or at or beyond the snapshot's xmax.
+ * When any of these has ended (by a later snapshot), the gap is looked up under
+ * that snapshot; when all have ended and it was looked up, it is forgotten: it
+ * was a rolled-back transaction's. Gaps that wait for the same transactions are
+ * one Gap, so each id is looked up once or twice, and memory is a pair of
+ * numbers for each run of missing ids, however long a transaction stays open.
+ *
+ * The same structure has the rows that must be read again at a later time,
+ * because the broker couldn't take them yet. Nobody else fills those; they wait
+ * for the clock.
+ */
+#include "nexus_kafka.h"
+
+#include "access/transam.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "produce/produce.h"
+
+static MemoryContext gaps_context;
+static List *gaps = NIL;
+
+void
+gaps_init(MemoryContext context)
+{
+	gaps_context = context;
+}
+
+static Gap *
+add_gap(void)
+{
+	MemoryContext before = MemoryContextSwitchTo(gaps_context);
+	Gap		   *gap = palloc0(sizeof(Gap));
+
+	gaps = lappend(gaps, gap);
+	MemoryContextSwitchTo(before);
+	return gap;
+}
+
+static void
+free_gap(Gap *gap)
+{
+	gaps = list_delete_ptr(gaps, gap);
+	if (gap->xids)
+		pfree(gap->xids);
+	if (gap->ranges)
+		pfree(gap->ranges);
+	pfree(gap);
+}
+
+/* ---- ranges ---- */
+
+static void
+reserve_range(Gap *gap)
+{
+	if (gap->nranges < gap->maxranges)
+		return;
+	gap->maxranges = gap->maxranges ? gap->maxranges * 2 : 8;
+	gap->ranges = gap->ranges
+		? repalloc_huge(gap->ranges, gap->maxranges * sizeof(IdRange))
+		: MemoryContextAlloc(gaps_context, gap->maxranges * sizeof(IdRange));
+}
+
+/* The first range that ends at id or later. */
+static int
+find_range(const Gap *gap, int64 id)
+{
+	int			low = 0;
+	int			high = gap->nranges;
+
+	while (low < high)
+	{
+		int			middle = low + (high - low) / 2;
+
+		if (gap->ranges[middle].last < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static void
+insert_range(Gap *gap, int at, int64 first, int64 last)
+{
+	reserve_range(gap);
+	memmove(&gap->ranges[at + 1], &gap->ranges[at], (gap->nranges - at) * sizeof(IdRange));
+	gap->ranges[at] = (IdRange) {first, last};
+	gap->nranges++;
+}
+
+/* [first, last] has nothing in common with the gap. */
+static void
+add_range(Gap *gap, int64 first, int64 last)
+{
+	int			at = find_range(gap, first);
+
+	if (at > 0 && gap->ranges[at - 1].last + 1 == first)
+		gap->ranges[at - 1].last = last;
+	else
+		insert_range(gap, at, first, last);
+}
+
+static void
+remove_id(Gap *gap, int64 id)
+{
+	int			at = find_range(gap, id);
+	IdRange    *range = &gap->ranges[at];
+
+	if (at == gap->nranges || range->first > id)
+		return;
+	if (range->first == id && range->last == id)
+	{
+		memmove(range, range + 1, (gap->nranges - at - 1) * sizeof(IdRange));
+		gap->nranges--;
+	}
+	else if (range->first == id)
+		range->first++;
+	else if (range->last == id)
+		range->last--;
+	else
+	{
+		int64		last = range->last;
+
+		range->last = id - 1;
+		insert_range(gap, at + 1, id + 1, last);
+	}
+}
+
+/* ---- who may fill it ---- */
+
+static int
+compare_xids(const void *a, const void *b)
+{
+	TransactionId x = *(const TransactionId *) a;
+	TransactionId y = *(const TransactionId *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static bool
+waits_for(const Gap *gap, const TransactionId *xids, int nxids, TransactionId from, TransactionId to)
+{
+	return gap->due == 0 && !gap->look && gap->nxids == nxids &&
+		gap->unassigned_from == from && gap->unassigned_to == to &&
+		memcmp(gap->xids, xids, nxids * sizeof(TransactionId)) == 0;
+}
+
+static Gap *
+gap_waiting_for(const TransactionId *xids, int nxids, TransactionId from, TransactionId to)
+{
+	ListCell   *lc;
+
+	foreach(lc, gaps)
+		if (waits_for(lfirst(lc), xids, nxids, from, to))
+			return lfirst(lc);
+	return NULL;
+}
+
+static void
+set_waiting(Gap *gap, const TransactionId *xids, int nxids, TransactionId from, TransactionId to)
+{
+	if (gap->xids)
+		pfree(gap->xids);
+	gap->xids = MemoryContextAlloc(gaps_context, Max(nxids, 1) * sizeof(TransactionId));
+	memcpy(gap->xids, xids, nxids * sizeof(TransactionId));
+	gap->nxids = nxids;
+	gap->unassigned_from = from;
+	gap->unassigned_to = to;
+}
+
+void
+gaps_note(int64 first, int64 last, Snapshot snapshot)
+{
+	TransactionId *xids = palloc(Max(snapshot->xcnt, 1) * sizeof(TransactionId));
+	TransactionId next = ReadNextTransactionId();
+	Gap		   *gap;
+
+	if (first > last)
+		return;
+	memcpy(xids, snapshot->xip, snapshot->xcnt * sizeof(TransactionId));
+	qsort(xids, snapshot->xcnt, sizeof(TransactionId), compare_xids);
+	gap = gap_waiting_for(xids, snapshot->xcnt, snapshot->xmax, next);
+	if (gap == NULL)
+	{
+		gap = add_gap();
+		set_waiting(gap, xids, snapshot->xcnt, snapshot->xmax, next);
+	}
+	add_range(gap, first, last);
+	pfree(xids);
+}
+
+void
+gaps_note_again(int64 id, TimestampTz due)
+{
+	ListCell   *lc;
+	Gap		   *again = NULL;
+
+	/* what comes back within a second is read again together */
+	foreach(lc, gaps)
+	{
+		Gap		   *gap = lfirst(lc);
+
+		if (gap->due != 0 && !gap->look && gap->due <= due && gap->due > due - USECS_PER_SEC)
+			again = gap;
+	}
+	if (again == NULL)
+	{
+		again = add_gap();
+		again->due = due;
+	}
+	add_range(again, id, id);
+}
+
+/* What the gap waits for, less what the snapshot sees ended. */
+static void
+advance_gap(Gap *gap, Snapshot snapshot)
+{
+	TransactionId *left = palloc((gap->nxids + snapshot->xcnt + 1) * sizeof(TransactionId));
+	TransactionId from = gap->unassigned_from;
+	TransactionId to = gap->unassigned_to;
+	int			n = 0;
+
+	for (int i = 0; i < gap->nxids; i++)
+		if (XidInMVCCSnapshot(gap->xids[i], snapshot))
+			left[n++] = gap->xids[i];
+	for (uint32 i = 0; i < snapshot->xcnt; i++)
+	{
+		TransactionId xid = snapshot->xip[i];
+
+		if (TransactionIdFollowsOrEquals(xid, from) && TransactionIdPrecedes(xid, to))
+			left[n++] = xid;
+	}
+	if (TransactionIdPrecedes(from, snapshot->xmax))
+		from = TransactionIdPrecedes(snapshot->xmax, to) ? snapshot->xmax : to;
+	qsort(left, n, sizeof(TransactionId), compare_xids);
+
+	if (n != gap->nxids || from != gap->unassigned_from || memcmp(left, gap->xids, n * sizeof(TransactionId)) != 0)
+	{
+		set_waiting(gap, left, n, from, to);
+		if (from == to)
+			gap->unassigned_from = gap->unassigned_to = InvalidTransactionId;
+		gap->look = true;
+	}
+	pfree(left);
+}
+
+void
+gaps_advance(Snapshot snapshot, TimestampTz now)
+{
+	ListCell   *lc;
+
+	foreach(lc, gaps)
+	{
+		Gap		   *gap = lfirst(lc);
+
+		if (gap->due == 0)
+			advance_gap(gap, snapshot);
+		else if (gap->due <= now)
+			gap->look = true;
+	}
+}
+
+/* For nexus_flush: what was committed before the call is found, whatever it waits for. */
+void
+gaps_look_at_all(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, gaps)
+		if (((Gap *) lfirst(lc))->due == 0)
+			((Gap *) lfirst(lc))->look = true;
+}
+
+/* ---- looking up ---- */
+
+Gap *
+gaps_next_to_look_up(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, gaps)
+		if (((Gap *) lfirst(lc))->look)
+			return lfirst(lc);
+	return NULL;
+}
+
+void
+gap_found(Gap *gap, int64 id)
+{
+	remove_id(gap, id);
+}
+
+/* All of it was looked up. */
+void
+gap_looked_up(Gap *gap)
+{
+	Gap		   *same;
+
+	gap->look = false;
+	if (gap->due != 0 || gap->nranges == 0)
+	{
+		free_gap(gap);			/* what wasn't there any more was deleted */
+		return;
+	}
+
+	/* it may wait for the same as another now */
+	gap->look = true;
+	same = gap_waiting_for(gap->xids, gap->nxids, gap->unassigned_from, gap->unassigned_to);
+	gap->look = false;
+	if (same == NULL)
+		return;
+	for (int i = 0; i < gap->nranges; i++)
+		add_range(same, gap->ranges[i].first, gap->ranges[i].last);
+	free_gap(gap);
+}
+
+void
+gaps_forget_hopeless(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, gaps)
+	{
+		Gap		   *gap = lfirst(lc);
+
+		if (gap->due == 0 && !gap->look && gap->nxids == 0 && gap->unassigned_from == gap->unassigned_to)
+		{
+			free_gap(gap);
+			gaps_forget_hopeless();
+			return;
+		}
+	}
+}
+
+bool
+gaps_exist(void)
+{
+	return gaps != NIL;
+}
+
+bool
+gaps_hold_back(int64 limit)
+{
+	ListCell   *lc;
+
+	foreach(lc, gaps)
+	{
+		Gap		   *gap = lfirst(lc);
+
+		if ((gap->look || gap->due != 0) && gap->nranges > 0 && gap->ranges[0].first <= limit)
+			return true;
+	}
+	return false;
+}
+
+TimestampTz
+gaps_next_due(void)
+{
+	ListCell   *lc;
+	TimestampTz next = 0;
+
+	foreach(lc, gaps)
+	{
+		const Gap  *gap = lfirst(lc);
+
+		if (gap->due != 0 && (next == 0 || gap->due < next))
+			next = gap->due;
+	}
+	return next;
+}

@@ -1,0 +1,66 @@
+/*
+ * broker.c
+ *		The worker that is the embedded broker.
+ *
+ * It publishes its address in shared memory; relay and ingest workers find it
+ * there (link.c). Each start is another, empty cluster, with a name of its own,
+ * by which pipelines see that their offsets are void.
+ */
+#include "nexus_kafka.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "utils/timestamp.h"
+
+#include "worker/worker.h"
+
+PGDLLEXPORT void nexus_broker_main(Datum arg);
+
+static KafkaEmbedded *broker = NULL;
+
+static void
+publish(const char *bootstrap, const char *cluster)
+{
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	strlcpy(nexus_shared->embedded_bootstrap, bootstrap, sizeof(nexus_shared->embedded_bootstrap));
+	strlcpy(nexus_shared->embedded_cluster, cluster, sizeof(nexus_shared->embedded_cluster));
+	for (int i = 0; i < nexus_max_jobs; i++)
+		if (nexus_shared->jobs[i].in_use)
+			job_wake(&nexus_shared->jobs[i]);
+	LWLockRelease(nexus_shared->lock);
+}
+
+static void
+stop_broker(int code, Datum arg)
+{
+	publish("", "");
+	if (broker && !kafka_embedded_stop(broker, 500))
+		worker_leave_hard();
+}
+
+void
+nexus_broker_main(Datum arg)
+{
+	KafkaFailure failure;
+	char		cluster[64];
+
+	worker_begin(arg, JOB_BROKER);
+	before_shmem_exit(stop_broker, 0);
+
+	broker = kafka_embedded_start(&failure);
+	if (broker == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not start the embedded broker: %s", failure.text)));
+	/* its own default, 4 partitions, is for topics that nobody set up */
+	if (!kafka_embedded_create_topic(broker, nexus_topic, 1, &failure))
+		ereport(WARNING,
+				(errmsg("could not create topic \"%s\" on the embedded broker: %s", nexus_topic, failure.text)));
+
+	snprintf(cluster, sizeof(cluster), "embedded-" INT64_FORMAT, GetCurrentTimestamp());
+	publish(kafka_embedded_bootstrap(broker), cluster);
+	job_set_state(MyJob, JOB_RUNNING, "on %s, keeps its messages until the server stops",
+				  kafka_embedded_bootstrap(broker));
+	for (;;)
+		worker_wait(-1, -1);
+}

@@ -1,0 +1,213 @@
+/*
+ * launcher.c
+ *		One a cluster: sees to it that each database with the extension has a
+ *		supervisor, and that the embedded broker runs where it is wanted.
+ *
+ * Which database has the extension, only a process in it can tell. So at its
+ * start the launcher sends a supervisor into each, a few at a time; one that
+ * finds no extension leaves and takes its job along. Later the launcher hears
+ * of CREATE EXTENSION and CREATE DATABASE (wake.c) and sends one there.
+ */
+#include "nexus_kafka.h"
+
+#include <signal.h>
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "worker/worker.h"
+
+#define MOST_LOOKING	3		/* supervisors that are still finding out, at a time */
+
+PGDLLEXPORT void nexus_launcher_main(Datum arg);
+
+static List *to_look_into = NIL;	/* OIDs, in TopMemoryContext */
+
+static void
+look_into(Oid database)
+{
+	MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+
+	to_look_into = list_append_unique_oid(to_look_into, database);
+	MemoryContextSwitchTo(before);
+}
+
+static void
+look_into_all(void)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (database->datallowconn && !database->datistemplate)
+			look_into(database->oid);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+}
+
+static void
+take_requests(void)
+{
+	Oid			wanted[NEXUS_MAX_WANTED];
+	int			nwanted;
+	bool		rescan;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	nwanted = nexus_shared->nwanted;
+	memcpy(wanted, nexus_shared->wanted, nwanted * sizeof(Oid));
+	rescan = nexus_shared->rescan;
+	nexus_shared->nwanted = 0;
+	nexus_shared->rescan = false;
+	LWLockRelease(nexus_shared->lock);
+
+	for (int i = 0; i < nwanted; i++)
+		look_into(wanted[i]);
+	if (rescan)
+		look_into_all();
+}
+
+static int
+count_looking(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		if (job->in_use && job->kind == JOB_SUPERVISOR && job_get_state(job) == JOB_STARTING)
+			n++;
+	}
+	return n;
+}
+
+static void
+send_supervisors(void)
+{
+	bool		full = false;
+
+	while (to_look_into != NIL && !full && count_looking() < MOST_LOOKING)
+	{
+		Oid			database = linitial_oid(to_look_into);
+
+		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+		full = !job_find(JOB_SUPERVISOR, database, "") && !job_create(JOB_SUPERVISOR, database, "");
+		LWLockRelease(nexus_shared->lock);
+		if (full)
+			ereport(LOG, (errmsg("nexus_kafka has no room for one more database"),
+						  errhint("Raise nexus_kafka.max_jobs and restart the server.")));
+		to_look_into = full ? NIL : list_delete_first(to_look_into);
+	}
+}
+
+static void
+tend_broker(void)
+{
+	Job		   *job;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	job = job_find(JOB_BROKER, InvalidOid, "");
+	if (nexus_embedded_broker && job == NULL)
+		job_create(JOB_BROKER, InvalidOid, "");
+	else if (!nexus_embedded_broker && job && job->pid == 0)
+		job_free(job);
+	else if (!nexus_embedded_broker && job)
+		kill(job->pid, SIGTERM);
+	LWLockRelease(nexus_shared->lock);
+}
+
+static bool
+is_mine(const Job *job)
+{
+	return job->kind == JOB_SUPERVISOR || (job->kind == JOB_BROKER && nexus_embedded_broker);
+}
+
+static bool
+database_exists(Oid database)
+{
+	HeapTuple	tuple;
+	bool		exists;
+
+	StartTransactionCommand();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	exists = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	CommitTransactionCommand();
+	return exists;
+}
+
+/* A dropped database takes all of its jobs along. */
+static bool
+may_start(Job *job)
+{
+	if (job->kind != JOB_SUPERVISOR || database_exists(job->database))
+		return true;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *other = &nexus_shared->jobs[i];
+
+		if (other != job && other->in_use && other->database == job->database && other->pid == 0)
+			job_free(other);
+	}
+	LWLockRelease(nexus_shared->lock);
+	return false;
+}
+
+static void
+forget_latch(int code, Datum arg)
+{
+	nexus_shared->launcher_latch = NULL;
+}
+
+void
+nexus_launcher_main(Datum arg)
+{
+	static const Parent parent = {is_mine, may_start};
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	nexus_shared->launcher_latch = MyLatch;
+	on_shmem_exit(forget_latch, 0);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+	look_into_all();
+	for (;;)
+	{
+		long		timeout;
+
+		worker_service();
+		take_requests();
+		send_supervisors();
+		tend_broker();
+		timeout = children_tend(&parent);
+		if (to_look_into != NIL)
+			timeout = timeout < 0 ? 1000 : Min(timeout, 1000);
+		worker_wait(-1, timeout);
+	}
+}

@@ -1,0 +1,178 @@
+/*
+ * process.c
+ *		A worker's life: attaching to its job, serving interrupts, waiting, leaving.
+ *
+ * A worker holds its job from worker_begin() until the very end of the process:
+ * its exit callback is registered before the database connection's, so it runs
+ * after that one, and whoever sees the job without a worker knows that the
+ * worker has left the database too.
+ */
+#include "nexus_kafka.h"
+
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "worker/worker.h"
+
+Job		   *MyJob = NULL;
+
+void		(*worker_last_words) (void) = NULL;
+
+static bool leave_hard = false;
+static bool retiring = false;
+
+static bool
+attach(Job *job, JobKind kind)
+{
+	bool		mine;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	mine = job->in_use && job->kind == kind && job->pid == 0 && !database_is_held(job->database);
+	if (mine)
+	{
+		job->pid = MyProcPid;
+		job->latch = MyLatch;
+		job->restart_at_once = false;
+	}
+	LWLockRelease(nexus_shared->lock);
+	return mine;
+}
+
+static void
+detach(int code, Datum arg)
+{
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	MyJob->pid = 0;
+	MyJob->latch = NULL;
+	if (retiring)
+		job_free(MyJob);
+	LWLockRelease(nexus_shared->lock);
+	ConditionVariableBroadcast(&nexus_shared->worker_left);
+}
+
+/*
+ * librdkafka's threads that couldn't be ended must not meet OpenSSL's atexit
+ * handler. Registered first, so all of PostgreSQL's own cleaning up is done.
+ */
+static void
+leave_hard_if_needed(int code, Datum arg)
+{
+	if (leave_hard)
+		_exit(code == 0 ? 0 : 1);
+}
+
+void
+worker_leave_hard(void)
+{
+	leave_hard = true;
+}
+
+void
+worker_begin(Datum main_arg, JobKind kind)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	on_proc_exit(leave_hard_if_needed, 0);
+
+	MyJob = &nexus_shared->jobs[DatumGetInt32(main_arg)];
+	if (!attach(MyJob, kind))
+		proc_exit(0);
+	on_shmem_exit(detach, 0);
+	BackgroundWorkerUnblockSignals();
+}
+
+void
+worker_connect(void)
+{
+	BackgroundWorkerInitializeConnectionByOid(MyJob->database, InvalidOid, 0);
+	worker_secure_search_path();
+	pgstat_report_appname(MyBgworkerEntry->bgw_type);
+}
+
+void
+worker_service(void)
+{
+	/* nothing is under way here: no need for FATAL's line in the log */
+	if (ProcDiePending)
+	{
+		void		(*last_words) (void) = worker_last_words;
+
+		worker_last_words = NULL;
+		ProcDiePending = false;
+		if (last_words)
+			last_words();
+		proc_exit(0);
+	}
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
+worker_retire(void)
+{
+	retiring = true;
+	proc_exit(0);
+}
+
+void
+worker_restart(void)
+{
+	MyJob->restart_at_once = true;
+	proc_exit(0);
+}
+
+static WaitEventSet *
+wait_set_for(int fd)
+{
+	static WaitEventSet *set = NULL;
+	static int	set_fd = -1;
+
+	if (set && set_fd == fd)
+		return set;
+	if (set)
+		FreeWaitEventSet(set);
+	set = nexus_create_wait_event_set(3);
+	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	if (fd >= 0)
+		AddWaitEventToSet(set, WL_SOCKET_READABLE, fd, NULL, NULL);
+	set_fd = fd;
+	return set;
+}
+
+bool
+worker_wait(int fd, long timeout_ms)
+{
+	WaitEvent	event;
+	bool		woken;
+
+	/* the statistics of what was done get out while there is time */
+	if (OidIsValid(MyDatabaseId) && timeout_ms != 0)
+	{
+		long		pending = pgstat_report_stat(false);
+
+		if (pending > 0 && (timeout_ms < 0 || pending < timeout_ms))
+			timeout_ms = pending;
+	}
+	woken = WaitEventSetWait(wait_set_for(fd), timeout_ms, &event, 1, PG_WAIT_EXTENSION) > 0 &&
+		(event.events & WL_LATCH_SET) != 0;
+	if (woken)
+		ResetLatch(MyLatch);
+	worker_service();
+	return woken;
+}

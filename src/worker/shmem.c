@@ -1,0 +1,316 @@
+/*
+ * shmem.c
+ *		The table of jobs in shared memory: states, counters, requests.
+ *
+ * Locks: nexus_shared->lock guards who is what (slots, holds, the broker's
+ * address); a job's mutex its state's text; counters are atomics. Nobody waits
+ * while holding either.
+ */
+#include "nexus_kafka.h"
+
+#include <stdarg.h>
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "worker/worker.h"
+
+NexusShared *nexus_shared = NULL;
+
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
+
+static Size
+shared_size(void)
+{
+	return add_size(offsetof(NexusShared, jobs), mul_size(nexus_max_jobs, sizeof(Job)));
+}
+
+static void
+request_shared_memory(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche("nexus_kafka", 1);
+}
+
+static void
+start_shared_memory(void)
+{
+	bool		found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	nexus_shared = ShmemInitStruct("nexus_kafka", shared_size(), &found);
+	if (!found)
+	{
+		memset(nexus_shared, 0, shared_size());
+		nexus_shared->lock = &(GetNamedLWLockTranche("nexus_kafka"))->lock;
+		ConditionVariableInit(&nexus_shared->worker_left);
+		for (int i = 0; i < NEXUS_MAX_PARTITIONS; i++)
+		{
+			nexus_shared->partitions[i].job = -1;
+			pg_atomic_init_u64(&nexus_shared->partitions[i].end_offset, PG_UINT64_MAX);
+		}
+		for (int i = 0; i < nexus_max_jobs; i++)
+		{
+			Job		   *job = &nexus_shared->jobs[i];
+
+			SpinLockInit(&job->mutex);
+			ConditionVariableInit(&job->answered_cv);
+			pg_atomic_init_u64(&job->messages, 0);
+			pg_atomic_init_u64(&job->rows, 0);
+			pg_atomic_init_u64(&job->batches, 0);
+			pg_atomic_init_u64(&job->dead_letters, 0);
+			pg_atomic_init_u64(&job->retries, 0);
+			pg_atomic_init_u64(&job->lag, JOB_LAG_UNKNOWN);
+			pg_atomic_init_u64(&job->last_message_at, 0);
+			pg_atomic_init_u64(&job->asked, 0);
+			pg_atomic_init_u64(&job->answered, 0);
+			pg_atomic_init_u64(&job->refused, 0);
+			pg_atomic_init_u64(&job->reported, 0);
+			pg_atomic_init_u64(&job->resumes, 0);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+shmem_install_hooks(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shared_memory;
+}
+
+const char *
+job_kind_name(JobKind kind)
+{
+	static const char *const names[] = {"supervisor", "relay", "ingest", "broker"};
+
+	return names[kind];
+}
+
+const char *
+job_state_name(JobState state)
+{
+	static const char *const names[] = {
+		"starting", "running", "unreachable", "waiting", "failing", "stopped", "paused", "not_configured", "no_worker"
+	};
+
+	return names[state];
+}
+
+/* ---- slots ---- */
+
+Job *
+job_find(JobKind kind, Oid database, const char *name)
+{
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		if (job->in_use && job->kind == kind && job->database == database && strcmp(job->name, name) == 0)
+			return job;
+	}
+	return NULL;
+}
+
+Job *
+job_lookup(JobKind kind, Oid database, const char *name)
+{
+	Job		   *job;
+
+	if (nexus_shared == NULL)
+		return NULL;
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	job = job_find(kind, database, name);
+	LWLockRelease(nexus_shared->lock);
+	return job;
+}
+
+static void
+reset_counters(Job *job)
+{
+	pg_atomic_write_u64(&job->messages, 0);
+	pg_atomic_write_u64(&job->rows, 0);
+	pg_atomic_write_u64(&job->batches, 0);
+	pg_atomic_write_u64(&job->dead_letters, 0);
+	pg_atomic_write_u64(&job->retries, 0);
+	pg_atomic_write_u64(&job->lag, JOB_LAG_UNKNOWN);
+	pg_atomic_write_u64(&job->last_message_at, 0);
+	pg_atomic_write_u64(&job->refused, 0);
+	pg_atomic_write_u64(&job->reported, 0);
+}
+
+/* NULL if the table is full. asked and answered go on: somebody may be waiting still. */
+Job *
+job_create(JobKind kind, Oid database, const char *name)
+{
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		if (job->in_use)
+			continue;
+		job->kind = kind;
+		job->database = database;
+		strlcpy(job->name, name, NAMEDATALEN);
+		job->generation++;
+		job->definition = 0;
+		job->wanted = false;
+		job->pid = 0;
+		job->latch = NULL;
+		job->restart_at_once = false;
+		reset_counters(job);
+
+		SpinLockAcquire(&job->mutex);
+		job->state = JOB_STARTING;
+		job->reason[0] = '\0';
+		job->since = job->counted_since = GetCurrentTimestamp();
+		job->error[0] = '\0';
+		job->error_at = 0;
+		SpinLockRelease(&job->mutex);
+
+		job->in_use = true;
+		return job;
+	}
+	return NULL;
+}
+
+void
+job_free(Job *job)
+{
+	partition_stats_release(job);
+	job->in_use = false;
+	job->latch = NULL;
+	ConditionVariableBroadcast(&job->answered_cv);
+}
+
+bool
+database_is_held(Oid database)
+{
+	for (int i = 0; i < NEXUS_MAX_HOLDS; i++)
+		if (OidIsValid(database) && nexus_shared->holds[i] == database)
+			return true;
+	return false;
+}
+
+/* ---- state ---- */
+
+/* Says so in the log when the state changes, and not again while it lasts. */
+void
+job_set_state(Job *job, JobState state, const char *reason,...)
+{
+	char		text[sizeof(job->reason)];
+	JobState	before;
+	va_list		args;
+
+	va_start(args, reason);
+	vsnprintf(text, sizeof(text), reason ? reason : "", args);
+	va_end(args);
+
+	SpinLockAcquire(&job->mutex);
+	before = job->state;
+	job->state = state;
+	strlcpy(job->reason, text, sizeof(job->reason));
+	if (state != before)
+		job->since = GetCurrentTimestamp();
+	SpinLockRelease(&job->mutex);
+
+	if (state == before)
+		return;
+	ereport(LOG,
+			(errmsg("nexus_kafka %s%s%s of database %u is %s%s%s",
+					job_kind_name(job->kind), job->name[0] ? " " : "", job->name, job->database,
+					job_state_name(state), text[0] ? ": " : "", text),
+			 errhidestmt(true), errhidecontext(true)));
+}
+
+JobState
+job_get_state(Job *job)
+{
+	JobState	state;
+
+	SpinLockAcquire(&job->mutex);
+	state = job->state;
+	SpinLockRelease(&job->mutex);
+	return state;
+}
+
+void
+job_set_error(Job *job, int sqlstate, const char *message)
+{
+	SpinLockAcquire(&job->mutex);
+	job->error_sqlstate = sqlstate;
+	strlcpy(job->error, message, sizeof(job->error));
+	job->error_at = GetCurrentTimestamp();
+	SpinLockRelease(&job->mutex);
+}
+
+void
+job_wake(Job *job)
+{
+	Latch	   *latch = job ? job->latch : NULL;
+
+	if (latch)
+		SetLatch(latch);
+}
+
+void
+job_answer(Job *job, uint64 ticket)
+{
+	pg_atomic_write_u64(&job->answered, ticket);
+	ConditionVariableBroadcast(&job->answered_cv);
+}
+
+/* ---- partitions ---- */
+
+/* NULL if there is no room: then the end isn't shown, and nothing else is amiss. */
+PartitionStat *
+partition_stat(Job *job, const char *topic, int32 partition)
+{
+	PartitionStat *free_one = NULL;
+	PartitionStat *found = NULL;
+	int			index = job - nexus_shared->jobs;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < NEXUS_MAX_PARTITIONS && !found; i++)
+	{
+		PartitionStat *stat = &nexus_shared->partitions[i];
+
+		if (stat->job < 0)
+			free_one = free_one ? free_one : stat;
+		else if (stat->job == index && stat->partition == partition && strcmp(stat->topic, topic) == 0)
+			found = stat;
+	}
+	if (!found && free_one)
+	{
+		found = free_one;
+		found->job = index;
+		found->generation = job->generation;
+		strlcpy(found->topic, topic, sizeof(found->topic));
+		found->partition = partition;
+		pg_atomic_write_u64(&found->end_offset, PG_UINT64_MAX);
+	}
+	LWLockRelease(nexus_shared->lock);
+	return found;
+}
+
+/* The caller holds nexus_shared->lock exclusively. */
+void
+partition_stats_release(Job *job)
+{
+	int			index = job - nexus_shared->jobs;
+
+	for (int i = 0; i < NEXUS_MAX_PARTITIONS; i++)
+		if (nexus_shared->partitions[i].job == index)
+			nexus_shared->partitions[i].job = -1;
+}

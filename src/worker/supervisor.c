@@ -1,0 +1,199 @@
+/*
+ * supervisor.c
+ *		One a database with the extension: compares what nexus_pipelines asks for
+ *		with the table of jobs, starts and stops workers accordingly, and leaves
+ *		when the extension is gone.
+ *
+ * It wakes when a command may have changed something (wake.c, hold.c), when a
+ * worker ends, and once a minute, for what nobody told it.
+ */
+#include "nexus_kafka.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "utils/memutils.h"
+
+#include "catalog/catalog.h"
+#include "worker/worker.h"
+
+#define LOOK_AGAIN_MS	60000
+
+PGDLLEXPORT void nexus_supervisor_main(Datum arg);
+
+/* What the tables say. */
+typedef struct Wish
+{
+	MemoryContext context;
+	bool		installed;
+	bool		is_ours;
+	List	   *pipelines;
+} Wish;
+
+static void
+read_wish(void *arg)
+{
+	Wish	   *wish = arg;
+
+	wish->installed = catalog_locate();
+	if (!wish->installed)
+		return;
+	wish->is_ours = catalog_identity_is_ours();
+	wish->pipelines = catalog_pipelines(wish->context);
+}
+
+static Pipeline *
+wished_pipeline(const Wish *wish, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, wish->pipelines)
+	{
+		Pipeline   *pipeline = lfirst(lc);
+
+		if (strcmp(pipeline->name, name) == 0)
+			return pipeline;
+	}
+	return NULL;
+}
+
+static void
+stop_worker(Job *job)
+{
+	job->restart_at_once = true;	/* should it be wanted again */
+	if (job->pid != 0)
+		kill(job->pid, SIGTERM);
+}
+
+/* Brings a job that exists in line with the wish. Holds the lock. */
+static void
+adjust_job(Job *job, const Wish *wish)
+{
+	Pipeline   *pipeline = job->kind == JOB_INGEST ? wished_pipeline(wish, job->name) : NULL;
+	bool		exists = wish->installed && (job->kind == JOB_RELAY || pipeline);
+
+	job->wanted = exists && wish->is_ours && !(pipeline && pipeline->paused);
+	if (pipeline && job->definition != pipeline->definition)
+	{
+		job->definition = pipeline->definition;
+		stop_worker(job);
+	}
+	if (!job->wanted && job->pid != 0)
+		stop_worker(job);
+	else if (!exists)
+		job_free(job);
+	else if (!job->wanted)
+		job_set_state(job, JOB_PAUSED, NULL);
+	else if (job->pid == 0 && job_get_state(job) == JOB_PAUSED)
+		job_set_state(job, JOB_STARTING, NULL);
+}
+
+static bool
+add_job(JobKind kind, const char *name, uint32 definition)
+{
+	Job		   *job = job_find(kind, MyDatabaseId, name);
+
+	if (job)
+		return true;
+	job = job_create(kind, MyDatabaseId, name);
+	if (job == NULL)
+		return false;
+	job->definition = definition;
+	job->wanted = true;
+	return true;
+}
+
+static bool
+add_jobs(const Wish *wish)
+{
+	ListCell   *lc;
+	bool		room;
+
+	if (!wish->installed || !wish->is_ours)
+		return true;
+	room = add_job(JOB_RELAY, "", 0);
+	foreach(lc, wish->pipelines)
+	{
+		Pipeline   *pipeline = lfirst(lc);
+
+		if (!pipeline->paused && !add_job(JOB_INGEST, pipeline->name, pipeline->definition))
+			room = false;
+	}
+	return room;
+}
+
+/* True while any job of this database but the supervisor's own is left. */
+static bool
+reconcile(const Wish *wish)
+{
+	bool		any = false;
+	bool		room;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		if (!job->in_use || job->database != MyDatabaseId || job == MyJob)
+			continue;
+		adjust_job(job, wish);
+		any = any || job->in_use;
+	}
+	room = add_jobs(wish);
+	LWLockRelease(nexus_shared->lock);
+
+	if (!wish->installed)
+		return any;
+	if (!room)
+		job_set_state(MyJob, JOB_NO_WORKER, "no room for one more worker: raise nexus_kafka.max_jobs (now %d) and restart the server",
+					  nexus_max_jobs);
+	else
+		job_set_state(MyJob, JOB_RUNNING, NULL);
+	return any;
+}
+
+static bool
+is_mine(const Job *job)
+{
+	return job->database == MyDatabaseId && job->kind != JOB_SUPERVISOR && job->wanted;
+}
+
+/* Looks at the tables and acts; returns milliseconds until it must look again. */
+static long
+supervise(MemoryContext context)
+{
+	static const Parent parent = {is_mine, NULL};
+	Wish		wish = {context, false, false, NIL};
+	ErrorData  *error;
+	long		due;
+
+	if (!worker_transaction(read_wish, &wish, context, &error))
+	{
+		job_set_error(MyJob, error->sqlerrcode, error->message);
+		job_set_state(MyJob, JOB_FAILING, "%s", error->message);
+		return 10000;
+	}
+	if (!reconcile(&wish) && !wish.installed)
+		worker_retire();
+	due = children_tend(&parent);
+	if (!wish.installed)
+		return 100;				/* its last workers are leaving */
+	return due < 0 ? LOOK_AGAIN_MS : Min(due, LOOK_AGAIN_MS);
+}
+
+void
+nexus_supervisor_main(Datum arg)
+{
+	MemoryContext context;
+
+	worker_begin(arg, JOB_SUPERVISOR);
+	worker_connect();
+	context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka supervisor", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		worker_service();
+		worker_wait(-1, supervise(context));
+		MemoryContextReset(context);
+	}
+}

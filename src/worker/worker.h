@@ -1,0 +1,251 @@
+/*
+ * worker.h
+ *		What every background worker shares, and the table of jobs.
+ *
+ * A job is what is to be done (supervise a database, publish its outbox, run a
+ * pipeline, be the embedded broker); a worker is the process that does it at
+ * the moment. The job stays in shared memory when its worker ends, with its
+ * state, its counters and its last error.
+ *
+ * shmem.c		the table of jobs, states, counters
+ * process.c	a worker's life: attaching to its job, waiting, leaving
+ * xact.c		a transaction with its error caught
+ * children.c	a parent starts workers and starts them again, with back-off
+ * launcher.c, supervisor.c, broker.c	the workers that are no pipeline
+ * hold.c		keeping workers out of a database while a command needs it empty
+ * wake.c		waking a worker when the transaction commits
+ * link.c		a worker's connection to Kafka, and whether it is up
+ */
+#ifndef NEXUS_WORKER_H
+#define NEXUS_WORKER_H
+
+#include "postgres.h"
+
+#include "access/xlogdefs.h"
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+#include "utils/palloc.h"
+
+#include "kafka/kafka.h"
+
+typedef enum JobKind
+{
+	JOB_SUPERVISOR,
+	JOB_RELAY,
+	JOB_INGEST,
+	JOB_BROKER
+} JobKind;
+
+/* The diagram is in src/README.md. */
+typedef enum JobState
+{
+	JOB_STARTING,
+	JOB_RUNNING,
+	JOB_UNREACHABLE,			/* no broker answers */
+	JOB_WAITING,				/* trouble in the environment: tried again with back-off */
+	JOB_FAILING,				/* the statement fails for every message: likewise */
+	JOB_STOPPED,				/* a person must decide */
+	JOB_PAUSED,
+	JOB_NOT_CONFIGURED,
+	JOB_NO_WORKER				/* no free background worker slot */
+} JobState;
+
+#define JOB_LAG_UNKNOWN		((uint64) -1)
+
+typedef struct Job
+{
+	/* written under NexusShared.lock, read under it too */
+	bool		in_use;
+	JobKind		kind;
+	Oid			database;		/* InvalidOid: the broker's */
+	char		name[NAMEDATALEN];	/* of the pipeline; else empty */
+	uint32		generation;		/* counts the uses of this slot */
+	uint32		definition;		/* hash of the pipeline's definition: another one, another worker */
+	bool		wanted;			/* of a supervisor's jobs: a worker should run */
+	int			pid;			/* of the worker, 0: none */
+
+	/* of the worker, NULL: none; read without a lock: a stale one wakes a stranger, no harm */
+	Latch	   *volatile latch;
+
+	/* written by the worker only, read by its parent after the worker's end */
+	bool		restart_at_once;
+
+	slock_t		mutex;			/* guards the fields down to counted_since */
+	JobState	state;
+	char		reason[256];
+	TimestampTz since;			/* when the state was entered */
+	char		error[256];
+	int			error_sqlstate;
+	TimestampTz error_at;
+	TimestampTz counted_since;
+
+	pg_atomic_uint64 messages;
+	pg_atomic_uint64 rows;
+	pg_atomic_uint64 batches;
+	pg_atomic_uint64 dead_letters;
+	pg_atomic_uint64 retries;
+	pg_atomic_uint64 lag;		/* JOB_LAG_UNKNOWN */
+	pg_atomic_uint64 last_message_at;	/* a TimestampTz, 0: none */
+
+	/*
+	 * Requests (nexus_flush, nexus_consume): a backend takes the next ticket and
+	 * waits on answered_cv until answered has come to it.
+	 */
+	pg_atomic_uint64 asked;
+	pg_atomic_uint64 answered;
+	pg_atomic_uint64 refused;	/* messages that went to the dead letters, ever */
+	pg_atomic_uint64 reported;	/* messages of which nexus_consume has told */
+	pg_atomic_uint64 resumes;	/* calls of nexus_resume: a stopped worker tries again */
+	ConditionVariable answered_cv;
+} Job;
+
+/* What an ingest worker knows of a partition. Allocated under NexusShared.lock. */
+typedef struct PartitionStat
+{
+	int			job;			/* index, -1: free */
+	uint32		generation;		/* of the job */
+	char		topic[250];
+	int32		partition;
+	pg_atomic_uint64 end_offset;	/* UINT64_MAX: unknown */
+} PartitionStat;
+
+#define NEXUS_MAX_PARTITIONS	2048
+#define NEXUS_MAX_HOLDS			16
+#define NEXUS_MAX_WANTED		64
+
+typedef struct NexusShared
+{
+	LWLock	   *lock;
+
+	/* under lock */
+	Oid			holds[NEXUS_MAX_HOLDS]; /* databases that no worker may enter */
+	Oid			wanted[NEXUS_MAX_WANTED];	/* databases for the launcher to look into */
+	int			nwanted;
+	bool		rescan;			/* the list was full: look into all */
+	char		embedded_bootstrap[128];	/* empty: no embedded broker is up */
+	char		embedded_cluster[64];	/* names this run of it */
+	PartitionStat partitions[NEXUS_MAX_PARTITIONS];
+
+	Latch	   *volatile launcher_latch;
+	ConditionVariable worker_left;
+
+	Job			jobs[FLEXIBLE_ARRAY_MEMBER];
+} NexusShared;
+
+/* NULL without shared_preload_libraries. */
+extern NexusShared *nexus_shared;
+
+/* ---- shmem.c ---- */
+extern void shmem_install_hooks(void);
+extern const char *job_kind_name(JobKind kind);
+extern const char *job_state_name(JobState state);
+
+/* The caller holds nexus_shared->lock (create, free: exclusively). */
+extern Job *job_find(JobKind kind, Oid database, const char *name);
+extern Job *job_create(JobKind kind, Oid database, const char *name);
+extern void job_free(Job *job);
+extern bool database_is_held(Oid database);
+
+/* Finds without the caller holding the lock; the job may be freed any time. */
+extern Job *job_lookup(JobKind kind, Oid database, const char *name);
+
+extern void job_set_state(Job *job, JobState state, const char *reason,...) pg_attribute_printf(3, 4);
+extern JobState job_get_state(Job *job);
+extern void job_set_error(Job *job, int sqlstate, const char *message);
+extern void job_wake(Job *job);
+extern void job_answer(Job *job, uint64 ticket);
+extern PartitionStat *partition_stat(Job *job, const char *topic, int32 partition);
+extern void partition_stats_release(Job *job);
+
+/* ---- process.c ---- */
+extern Job *MyJob;
+
+/* Attaches to the job; doesn't return where there is nothing to do any more. */
+extern void worker_begin(Datum main_arg, JobKind kind);
+extern void worker_connect(void);
+
+/* Interrupts, barriers, reload, stopping: to be called in every loop. */
+extern void worker_service(void);
+
+/* Sleeps until the latch (then true), the fd (-1: none) or the time (-1: none). */
+extern bool worker_wait(int fd, long timeout_ms);
+
+/* Called once, when the worker is told to end, before it does. */
+extern void (*worker_last_words) (void);
+
+/* Ends the process and takes its job along. */
+extern void worker_retire(void) pg_attribute_noreturn();
+
+/* Ends the process, to be started anew at once (other settings, say). */
+extern void worker_restart(void) pg_attribute_noreturn();
+
+/* At exit, librdkafka's threads may be left over: leave without atexit handlers. */
+extern void worker_leave_hard(void);
+
+/* ---- xact.c ---- */
+typedef void (*XactBody) (void *arg);
+
+/*
+ * Runs body in a transaction of its own, with SPI and an active snapshot.
+ * On an error: rolls back, puts the error into *error (in context) and returns
+ * false. FATAL passes through.
+ */
+extern bool worker_transaction(XactBody body, void *arg, MemoryContext context, ErrorData **error);
+
+/* Keeps own queries safe from what a statement may have set in this session. */
+extern void worker_secure_search_path(void);
+
+/* ---- children.c ---- */
+typedef struct Parent
+{
+	bool		(*is_mine) (const Job *job);
+	bool		(*may_start) (Job *job);	/* NULL: always; false: the job is freed */
+} Parent;
+
+/* Starts what is due; returns milliseconds until something is, or -1. */
+extern long children_tend(const Parent *parent);
+
+/* ---- hold.c ---- */
+extern void hold_install_hook(void);
+
+/* ---- wake.c ---- */
+extern void wake_relay_at_commit(void);
+extern void wake_supervisor_at_commit(void);
+extern void wake_launcher_at_commit(Oid database);
+extern void resume_at_commit(Job *job);
+extern void wake_launcher(Oid database);
+
+/* ---- link.c ---- */
+typedef struct KafkaLink
+{
+	KafkaClient *client;
+	char		bootstrap[1024];
+	char		cluster_id[128];	/* as last heard */
+	bool		reachable;
+	TimestampTz next_probe;
+	int			probe_delay_ms;
+} KafkaLink;
+
+/* False (and the job's state says why) while there is nothing to connect to. */
+extern bool link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nsettings);
+
+/* Serves the client, watches over it; restarts the worker for another broker or a fatal error. */
+extern void link_serve(KafkaLink *link);
+
+/* Something came from the broker. */
+extern void link_alive(KafkaLink *link);
+extern void link_trouble(KafkaLink *link, const KafkaFailure *failure);
+
+/* Asks on behalf of link_serve's watch: true if the caller should ask now. */
+extern bool link_probe_due(KafkaLink *link);
+extern long link_probe_timeout(KafkaLink *link);
+
+/* The bootstrap of the broker to use, by the settings; empty: none (yet). */
+extern void current_bootstrap(char *bootstrap, size_t size);
+extern bool link_is_embedded(void);
+
+#endif							/* NEXUS_WORKER_H */
