@@ -6,7 +6,8 @@
  * DATABASE with it as the template fail while anybody is connected. DROP
  * EXTENSION could meet a worker's locks in the other order. So these commands
  * first put a hold on the database (no worker may enter), end its workers, and
- * wait until they have left. Afterwards the launcher looks into it again.
+ * wait until they have left. When the transaction has ended, the launcher looks
+ * into the database again.
  *
  * Only for who may run the command at all: a command that is going to be
  * refused stops nothing.
@@ -22,7 +23,6 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
-#include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
@@ -34,7 +34,7 @@
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 
-/* A hold that lasts until the transaction's end: DROP EXTENSION's. */
+/* The hold of this transaction; ends with it, however it ends. */
 static Oid	held_until_end = InvalidOid;
 
 static bool
@@ -116,12 +116,6 @@ hold_end(Oid database)
 	}
 	LWLockRelease(nexus_shared->lock);
 	wake_launcher(database);
-}
-
-static void
-hold_end_at_error(int code, Datum database)
-{
-	hold_end(DatumGetObjectId(database));
 }
 
 static void
@@ -284,24 +278,11 @@ process_utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUti
 				ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *parsetree = pstmt->utilityStmt;
-	Oid			database = database_to_empty(parsetree);
+	Oid			database = drops_extension(parsetree) ? MyDatabaseId : database_to_empty(parsetree);
 
 	if (OidIsValid(database))
-	{
-		PG_ENSURE_ERROR_CLEANUP(hold_end_at_error, ObjectIdGetDatum(database));
-		{
-			hold_begin(database);
-			run_utility(pstmt, query, readonly, context, params, env, dest, qc);
-		}
-		PG_END_ENSURE_ERROR_CLEANUP(hold_end_at_error, ObjectIdGetDatum(database));
-		hold_end(database);
-	}
-	else
-	{
-		if (drops_extension(parsetree))
-			hold_until_transaction_end(MyDatabaseId);
-		run_utility(pstmt, query, readonly, context, params, env, dest, qc);
-	}
+		hold_until_transaction_end(database);
+	run_utility(pstmt, query, readonly, context, params, env, dest, qc);
 	wake_after(parsetree);
 }
 

@@ -144,17 +144,23 @@ is_mine(const Job *job)
 	return job->kind == JOB_SUPERVISOR || (job->kind == JOB_BROKER && nexus_embedded_broker);
 }
 
+/* False if nobody can connect to it (any more); else the job learns its name. */
 static bool
-database_exists(Oid database)
+database_exists(Job *job)
 {
 	HeapTuple	tuple;
-	bool		exists;
+	bool		exists = false;
 
 	StartTransactionCommand();
-	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	exists = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(job->database));
 	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
+
+		exists = database->datallowconn;
+		strlcpy(job->database_name, NameStr(database->datname), NAMEDATALEN);
 		ReleaseSysCache(tuple);
+	}
 	CommitTransactionCommand();
 	return exists;
 }
@@ -163,7 +169,7 @@ database_exists(Oid database)
 static bool
 may_start(Job *job)
 {
-	if (job->kind != JOB_SUPERVISOR || database_exists(job->database))
+	if (job->kind != JOB_SUPERVISOR || database_exists(job))
 		return true;
 
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);

@@ -162,6 +162,7 @@ job_create(JobKind kind, Oid database, const char *name)
 			continue;
 		job->kind = kind;
 		job->database = database;
+		strlcpy(job->database_name, MyJob && MyJob->database == database ? MyJob->database_name : "", NAMEDATALEN);
 		strlcpy(job->name, name, NAMEDATALEN);
 		job->generation++;
 		job->definition = 0;
@@ -228,8 +229,9 @@ job_set_state(Job *job, JobState state, const char *reason,...)
 	if (state == before)
 		return;
 	ereport(LOG,
-			(errmsg("nexus_kafka %s%s%s of database %u is %s%s%s",
-					job_kind_name(job->kind), job->name[0] ? " " : "", job->name, job->database,
+			(errmsg("nexus_kafka %s%s%s%s%s is %s%s%s",
+					job_kind_name(job->kind), job->name[0] ? " " : "", job->name,
+					job->database_name[0] ? " of database " : "", job->database_name,
 					job_state_name(state), text[0] ? ": " : "", text),
 			 errhidestmt(true), errhidecontext(true)));
 }

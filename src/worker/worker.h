@@ -62,6 +62,7 @@ typedef struct Job
 	bool		in_use;
 	JobKind		kind;
 	Oid			database;		/* InvalidOid: the broker's */
+	char		database_name[NAMEDATALEN]; /* as last known, for messages */
 	char		name[NAMEDATALEN];	/* of the pipeline; else empty */
 	uint32		generation;		/* counts the uses of this slot */
 	uint32		definition;		/* hash of the pipeline's definition: another one, another worker */
