@@ -1,0 +1,192 @@
+/*
+ * test_client.c
+ *		Opening, settings, errors, questions and closing in bounded time.
+ */
+#include <arpa/inet.h>
+#include <librdkafka/rdkafka.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kafka/kafka.h"
+#include "tap.h"
+
+static void
+wait_for(KafkaClient *client)
+{
+	struct pollfd fd = {kafka_client_fd(client), POLLIN, 0};
+
+	poll(&fd, 1, 1000);
+	kafka_client_serve(client);
+}
+
+static void
+await_answer(KafkaClient *client, KafkaAnswer *answer)
+{
+	while (!kafka_answered(client, answer))
+		wait_for(client);
+}
+
+static void
+test_settings(void)
+{
+	KafkaFailure failure = {0};
+	KafkaSetting unknown[] = {{"no.such.property", "1"}};
+	KafkaSetting bad[] = {{"socket.timeout.ms", "soon"}};
+
+	ok(kafka_client_open(KAFKA_PRODUCER, unknown, 1, &failure) == NULL, "an unknown property is refused");
+	ok(strstr(failure.text, "no.such.property") != NULL, "by its name");
+	ok(kafka_client_open(KAFKA_PRODUCER, bad, 1, &failure) == NULL, "a bad value is refused");
+	ok(kafka_client_open(KAFKA_CONSUMER, NULL, 0, &failure) == NULL, "a consumer needs a group.id");
+	ok(strstr(failure.text, "group.id") != NULL, "and says so");
+}
+
+static void
+test_fates(void)
+{
+	is_int(kafka_fate(0), KAFKA_FATE_DELIVERED, "no error: delivered");
+	is_int(kafka_fate(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT), KAFKA_FATE_RETRY, "a time-out: again");
+	is_int(kafka_fate(RD_KAFKA_RESP_ERR__PURGE_INFLIGHT), KAFKA_FATE_RETRY, "purged: again");
+	is_int(kafka_fate(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), KAFKA_FATE_NO_TOPIC, "no such topic");
+	is_int(kafka_fate(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE), KAFKA_FATE_REFUSED, "too large: refused");
+	is_int(kafka_fate(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED), KAFKA_FATE_REFUSED, "no right: refused");
+	is_int(kafka_fate(-12345), KAFKA_FATE_RETRY, "an error of the future: nothing is lost by it");
+}
+
+static void
+test_questions(void)
+{
+	KafkaFailure failure = {0};
+	KafkaEmbedded *broker = kafka_embedded_start(&failure);
+	KafkaSetting settings[] = {{"bootstrap.servers", kafka_embedded_bootstrap(broker)}};
+	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
+	KafkaPosition positions[] = {{"three", 0, 0}, {"three", 2, 0}};
+	KafkaAnswer answer;
+
+	ok(kafka_embedded_create_topic(broker, "three", 3, &failure), "a topic is created");
+	ok(kafka_ask(client, "three", positions, 2, 5000), "a question is taken");
+	ok(!kafka_ask(client, "three", NULL, 0, 5000), "one at a time");
+	await_answer(client, &answer);
+	is_int(answer.failure.code, 0, "it is answered");
+	is_int(answer.npartitions, 3, "with the partitions");
+	ok(answer.cluster_id[0] != '\0', "with the cluster's id");
+	is_int(answer.nends, 2, "with the ends asked for");
+	is_int(answer.ends[1].offset, 0, "of an empty partition: 0");
+	kafka_answer_free(&answer);
+	ok(!kafka_answered(client, &answer), "once");
+	ok(kafka_client_close(client, 5000), "the client closes");
+	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
+}
+
+/* A port that accepts (the kernel does) and never answers. */
+static int
+silent_port(char *bootstrap, size_t size)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t	len = sizeof(address);
+	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (bind(fd, (struct sockaddr *) &address, len) != 0 || listen(fd, 8) != 0 ||
+		getsockname(fd, (struct sockaddr *) &address, &len) != 0)
+		return -1;
+	snprintf(bootstrap, size, "127.0.0.1:%d", ntohs(address.sin_port));
+	return fd;
+}
+
+static void
+test_silent_broker(void)
+{
+	char		bootstrap[64];
+	int			fd = silent_port(bootstrap, sizeof(bootstrap));
+	KafkaSetting settings[] = {{"bootstrap.servers", bootstrap}};
+	KafkaFailure failure = {0};
+	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
+	KafkaAnswer answer;
+
+	kafka_ask(client, NULL, NULL, 0, 200);
+	await_answer(client, &answer);
+	ok(answer.failure.code != 0, "a silent broker: the question fails");
+	ok(kafka_client_close(client, 10000), "and the client closes");
+	close(fd);
+}
+
+static void
+test_nobody_there(void)
+{
+	KafkaSetting settings[] = {{"bootstrap.servers", "127.0.0.1:1"}};
+	KafkaFailure failure = {0};
+	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
+
+	while (!kafka_client_lost(client, &failure))
+		wait_for(client);
+	ok(strstr(failure.text, "127.0.0.1:1") != NULL, "nobody there: the client says who");
+	ok(!kafka_client_lost(client, &failure), "once");
+	ok(kafka_client_close(client, 10000), "and closes");
+}
+
+static void *
+never_ends(void *arg)
+{
+	for (;;)
+		pause();
+	return arg;
+}
+
+static void
+finish_never(void *arg)
+{
+	never_ends(arg);
+}
+
+extern bool kafka_run_bounded(void (*finish) (void *), void *arg, int timeout_ms);
+
+static void
+test_bounded_close(void)
+{
+	ok(!kafka_run_bounded(finish_never, NULL, 50), "what doesn't end is not waited for");
+}
+
+/* All of librdkafka's threads must leave signals to the main thread. */
+static void
+test_signals(void)
+{
+	KafkaFailure failure = {0};
+	KafkaEmbedded *broker = kafka_embedded_start(&failure);
+	char		line[256];
+	bool		all_blocked = true;
+	int			threads = 0;
+	FILE	   *list = popen("cat /proc/$PPID/task/*/status | grep SigBlk", "r");
+
+	while (fgets(line, sizeof(line), list))
+	{
+		threads++;
+		/* the main thread blocks none, every other SIGUSR1 and SIGTERM (bits 9, 14) */
+		unsigned long long mask = strtoull(strchr(line, ':') + 1, NULL, 16);
+
+		if (mask != 0 && (mask & 0x4200) != 0x4200)
+			all_blocked = false;
+		if (mask == 0 && threads > 1)
+			all_blocked = false;
+	}
+	pclose(list);
+	ok(threads > 2, "the broker has threads");
+	ok(all_blocked, "and all of them block signals");
+	kafka_embedded_stop(broker, 5000);
+}
+
+int
+main(void)
+{
+	test_settings();
+	test_fates();
+	test_questions();
+	test_silent_broker();
+	test_nobody_there();
+	test_signals();
+	test_bounded_close();
+	return done_testing();
+}
