@@ -133,7 +133,9 @@ typedef bool (*OutboxReader) (const OutboxRow *row, void *arg);
 extern bool catalog_outbox_read_after(int64 after, int limit, OutboxReader reader, void *arg);
 extern bool catalog_outbox_read_ranges(const int64 *firsts, const int64 *lasts, int n, int limit,
 									   OutboxReader reader, void *arg);
-extern void catalog_outbox_delete(const int64 *ids, int n);
+
+/* Sorts the ids. */
+extern void catalog_outbox_delete(int64 *ids, int n);
 extern int64 catalog_outbox_last_id(void);
 
 /* Moves a row to the dead letters. */

@@ -12,6 +12,8 @@
 
 #include "catalog/catalog.h"
 
+#define SHORTEST_RUN	16		/* of ids, that is worth a statement of its own */
+
 #define OUTBOX_COLUMNS "o.id, o.xmin, o.topic, o.partition, o.key, o.value, o.headers, o.message_id"
 
 void
@@ -115,8 +117,20 @@ catalog_outbox_read_ranges(const int64 *firsts, const int64 *lasts, int n, int l
 	return hand_over(catalog_run(&query, values, NULL, true, SPI_OK_SELECT), limit, reader, arg);
 }
 
-void
-catalog_outbox_delete(const int64 *ids, int n)
+static void
+delete_range(int64 first, int64 last)
+{
+	static CatalogQuery query = {
+		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.>=) $1 AND id OPERATOR(pg_catalog.<=) $2",
+		2, {INT8OID, INT8OID}
+	};
+	Datum		values[2] = {Int64GetDatum(first), Int64GetDatum(last)};
+
+	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
+}
+
+static void
+delete_each(const int64 *ids, int n)
 {
 	static CatalogQuery query = {
 		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) ANY ($1)", 1, {INT8ARRAYOID}
@@ -124,6 +138,42 @@ catalog_outbox_delete(const int64 *ids, int n)
 	Datum		values[1] = {int8_array(ids, n)};
 
 	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * Sorts the ids. A run of consecutive ones is deleted by one scan of the index.
+ * Each id of a run is one of the ids, so no row goes that isn't to go.
+ */
+void
+catalog_outbox_delete(int64 *ids, int n)
+{
+	int64	   *singles = palloc(n * sizeof(int64));
+	int			nsingles = 0;
+	int			run;
+
+	qsort(ids, n, sizeof(int64), compare_ids);
+	for (int i = 0; i < n; i += run)
+	{
+		for (run = 1; i + run < n && ids[i + run] == ids[i] + run; run++)
+			;
+		if (run >= SHORTEST_RUN)
+			delete_range(ids[i], ids[i + run - 1]);
+		else
+			for (int j = 0; j < run; j++)
+				singles[nsingles++] = ids[i + j];
+	}
+	if (nsingles > 0)
+		delete_each(singles, nsingles);
+	pfree(singles);
 }
 
 /* 0 if it is empty. */

@@ -285,7 +285,7 @@ serve_requests(Ingest *ingest)
 static long
 until(TimestampTz when, long timeout)
 {
-	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when) + 1;
+	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
 
 	return timeout < 0 ? ms : Min(ms, timeout);
 }

@@ -44,6 +44,7 @@
 #define MOST_IN_FLIGHT		20000
 #define DELETE_ROWS			1000	/* settled rows that are worth a transaction of their own */
 #define MOST_RANGES			1000	/* of a gap, looked up by one query */
+#define COALESCE_MS			1		/* between readings while rows keep coming */
 #define AGAIN_MS			1000
 #define NO_TOPIC_MS			3000
 #define ASK_TIMEOUT_MS		5000
@@ -91,6 +92,7 @@ typedef struct Relay
 
 	bool		read_wanted;
 	TimestampTz next_look;
+	TimestampTz coalesce_until;	/* rows came a moment ago: let some more gather */
 	ExchangePhase phase;
 	Gap		   *gap;			/* being looked up */
 	TimestampTz retry_at;		/* the exchange failed: not before */
@@ -575,11 +577,13 @@ work(void)
 	read = has_room() && (relay.read_wanted || !relay.caught_up);
 	settle_now = relay.nsettled >= DELETE_ROWS || relay.refused != NIL ||
 		(relay.nsettled > 0 && relay.in_flight == 0);
-	if (now < relay.retry_at || !(read || settle_now))
+	if (now < relay.retry_at || (relay.caught_up && now < relay.coalesce_until) || !(read || settle_now))
 		return;
 	if (!exchange(read) || !read)
 		return;
 	relay.read_wanted = false;
+	if (relay.noutgoing > 0)
+		relay.coalesce_until = TimestampTzPlusMilliseconds(now, COALESCE_MS);
 	relay.next_look = TimestampTzPlusMilliseconds(now, gaps_exist() ? LOOK_AT_GAPS_MS : LOOK_AGAIN_MS);
 	if (due != 0 && gaps_next_due() == 0 && relay.link.reachable)
 		job_set_state(MyJob, JOB_RUNNING, NULL);
@@ -597,9 +601,11 @@ sleep_time(void)
 		next = Min(next, due);
 	if (relay.retry_at != 0)
 		next = Min(next, relay.retry_at);
+	else if (relay.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.nsettled > 0))
+		next = relay.coalesce_until;
 	else if (has_room() && (relay.read_wanted || !relay.caught_up))
 		return 0;
-	timeout = TimestampDifferenceMilliseconds(now, next) + 1;
+	timeout = TimestampDifferenceMilliseconds(now, next);
 	if (link_probe_timeout(&relay.link) >= 0)
 		timeout = Min(timeout, link_probe_timeout(&relay.link));
 	return timeout;
@@ -618,7 +624,7 @@ relay_last_words(void)
 	while (relay.in_flight > 0 && relay.link.reachable && GetCurrentTimestamp() < until)
 	{
 		(void) worker_wait(kafka_client_fd(relay.link.client),
-						   TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until) + 1);
+						   TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until));
 		kafka_client_serve(relay.link.client);
 		take_deliveries();
 	}
@@ -643,6 +649,14 @@ start(void)
 	/* a deletion that is lost publishes its row once more: allowed, and rare */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
 
+	/*
+	 * The outbox is empty at one moment and has a million rows at another, so no
+	 * plan may depend on what it had when it was made: by the index, always.
+	 */
+	SetConfigOption("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("enable_bitmapscan", "off", PGC_USERSET, PGC_S_SESSION);
+	SetConfigOption("enable_sort", "off", PGC_USERSET, PGC_S_SESSION);
 	relay.outgoing_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka outgoing", ALLOCSET_DEFAULT_SIZES);
 	relay.refused_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka refused", ALLOCSET_SMALL_SIZES);
 	relay.outgoing = MemoryContextAlloc(TopMemoryContext, READ_ROWS * sizeof(OutboxRow));

@@ -122,7 +122,7 @@ tend(Job *job, Child *child, const Parent *parent)
 	if (job->pid != 0)
 		return 1000;			/* another parent started it, and nobody will tell this one */
 	if (now < child->start_at)
-		return TimestampDifferenceMilliseconds(now, child->start_at) + 1;
+		return TimestampDifferenceMilliseconds(now, child->start_at);
 	if (parent->may_start && !parent->may_start(job))
 	{
 		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);

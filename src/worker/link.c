@@ -127,7 +127,7 @@ link_probe_timeout(KafkaLink *link)
 {
 	if (link->reachable || kafka_asking(link->client))
 		return -1;
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), link->next_probe) + 1;
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), link->next_probe);
 }
 
 void

@@ -97,6 +97,9 @@ worker_connect(void)
 {
 	BackgroundWorkerInitializeConnectionByOid(MyJob->database, InvalidOid, 0);
 	worker_secure_search_path();
+
+	/* the same short statements over and over: compiling each would cost more than running it */
+	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
 	pgstat_report_appname(MyBgworkerEntry->bgw_type);
 }
 
