@@ -52,6 +52,8 @@ nexus_flush(PG_FUNCTION_ARGS)
 
 /* ---- nexus_consume ---- */
 
+static Datum answer(const char *format,...) pg_attribute_printf(1, 2);
+
 static Datum
 answer(const char *format,...)
 {

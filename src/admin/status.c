@@ -14,7 +14,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 #include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(nexus_jobs);

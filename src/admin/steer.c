@@ -11,7 +11,7 @@
 #include "utils/lsyscache.h"
 
 #include "admin/request.h"
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 
 PG_FUNCTION_INFO_V1(nexus_pause);
 PG_FUNCTION_INFO_V1(nexus_resume_pipeline);

@@ -8,7 +8,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 
 static Datum
 text_or_null(const char *text, char *null)

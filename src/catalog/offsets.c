@@ -8,7 +8,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 
 List *
 catalog_offsets(const char *pipeline, MemoryContext context)

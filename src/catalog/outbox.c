@@ -10,7 +10,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 
 #define SHORTEST_RUN	16		/* of ids, that is worth a statement of its own */
 

@@ -12,7 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 
 #define PIPELINE_COLUMNS \
 	"name, topic, statement, run_as::text, search_path, batch_messages, batch_bytes, paused"

@@ -18,7 +18,7 @@
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 
 static char *schema_prefix = NULL;
 static Oid	schema_oid = InvalidOid;

@@ -18,7 +18,7 @@
 #include "executor/spi.h"
 #include "utils/jsonb.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 #include "kafka/kafka.h"
 #include "worker/worker.h"
 

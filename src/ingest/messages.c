@@ -122,66 +122,81 @@ set_header_value(JsonbValue *v, const KafkaHeader *header)
 		v->type = jbvNull;
 }
 
-/* True if an earlier header has the name: its array holds this one too. */
-static bool
-is_repetition(const KafkaHeader *headers, int n)
+typedef struct NamedHeader
 {
-	for (int i = 0; i < n; i++)
-		if (strcmp(headers[i].name, headers[n].name) == 0)
-			return true;
-	return false;
+	KafkaHeader header;
+	int			position;
+} NamedHeader;
+
+/* By name, those of the same name as they came. */
+static int
+compare_headers(const void *a, const void *b)
+{
+	const NamedHeader *x = a;
+	const NamedHeader *y = b;
+	int			order = strcmp(x->header.name, y->header.name);
+
+	return order != 0 ? order : x->position - y->position;
 }
 
+/* headers[0 … n - 1] have one name. */
 static void
-push_header(JsonbParseState **state, const KafkaHeader *headers, int n, int count)
+push_header(JsonbParseState **state, const NamedHeader *headers, int n)
 {
 	JsonbValue	v;
-	int			repeated = 0;
 
-	for (int i = n + 1; i < count; i++)
-		if (strcmp(headers[i].name, headers[n].name) == 0)
-			repeated++;
-
-	set_header_string(&v, headers[n].name, strlen(headers[n].name));
+	set_header_string(&v, headers[0].header.name, strlen(headers[0].header.name));
 	pushJsonbValue(state, WJB_KEY, &v);
-	if (repeated == 0)
+	if (n == 1)
 	{
-		set_header_value(&v, &headers[n]);
+		set_header_value(&v, &headers[0].header);
 		pushJsonbValue(state, WJB_VALUE, &v);
 		return;
 	}
 	pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
-	for (int i = n; i < count; i++)
+	for (int i = 0; i < n; i++)
 	{
-		if (strcmp(headers[i].name, headers[n].name) != 0)
-			continue;
-		set_header_value(&v, &headers[i]);
+		set_header_value(&v, &headers[i].header);
 		pushJsonbValue(state, WJB_ELEM, &v);
 	}
 	pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
 
+static NamedHeader *
+collect_headers(const KafkaMessage *message, int *n)
+{
+	int			max = 8;
+	NamedHeader *headers = palloc(max * sizeof(NamedHeader));
+	KafkaHeader header;
+
+	for (*n = 0; kafka_message_header(message, *n, &header); (*n)++)
+	{
+		if (*n == max)
+			headers = repalloc_huge(headers, (max *= 2) * sizeof(NamedHeader));
+		headers[*n] = (NamedHeader) {header, *n};
+	}
+	return headers;
+}
+
+/* An object; a repeated name has an array. NULL: there are none. */
 Jsonb *
 message_headers(const KafkaMessage *message)
 {
-	KafkaHeader *headers = NULL;
-	KafkaHeader header;
-	int			n = 0;
+	int			n;
+	int			same;
+	NamedHeader *headers = collect_headers(message, &n);
 	JsonbParseState *state = NULL;
 
-	while (kafka_message_header(message, n, &header))
-	{
-		if (n % 16 == 0)
-			headers = headers ? repalloc(headers, (n + 16) * sizeof(KafkaHeader)) : palloc(16 * sizeof(KafkaHeader));
-		headers[n++] = header;
-	}
 	if (n == 0)
 		return NULL;
-
+	qsort(headers, n, sizeof(NamedHeader), compare_headers);
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < n; i++)
-		if (!is_repetition(headers, i))
-			push_header(&state, headers, i, n);
+	for (int i = 0; i < n; i += same)
+	{
+		for (same = 1; i + same < n && strcmp(headers[i].header.name, headers[i + same].header.name) == 0; same++)
+			;
+		push_header(&state, headers + i, same);
+	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 

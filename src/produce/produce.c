@@ -19,7 +19,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 #include "produce/produce.h"
 #include "worker/worker.h"
 
@@ -61,6 +61,7 @@ check_headers(Jsonb *headers)
 	JsonbIteratorToken token;
 	JsonbValue	v;
 	char	   *name = NULL;
+	bool		in_array = false;
 	Size		size = 0;
 
 	if (headers == NULL)
@@ -78,8 +79,10 @@ check_headers(Jsonb *headers)
 			name = pnstrdup(v.val.string.val, v.val.string.len);
 			size += v.val.string.len;
 		}
-		else if (token == WJB_BEGIN_OBJECT)
+		else if (token == WJB_BEGIN_OBJECT || (token == WJB_BEGIN_ARRAY && in_array))
 			check_header_value(name, &v);
+		else if (token == WJB_BEGIN_ARRAY || token == WJB_END_ARRAY)
+			in_array = token == WJB_BEGIN_ARRAY;
 		else if (token == WJB_VALUE || token == WJB_ELEM)
 		{
 			check_header_value(name, &v);

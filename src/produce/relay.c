@@ -34,7 +34,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 #include "compat.h"
 #include "produce/produce.h"
 #include "worker/worker.h"
@@ -208,7 +208,7 @@ begin_flush(void)
 	relay.ticket = relay.new_ticket;
 	relay.new_ticket = 0;
 	relay.flush_mark = catalog_outbox_last_id();
-	relay.unsettled = relay.in_flight;
+	relay.unsettled = relay.in_flight + relay.nsettled + list_length(relay.refused);
 	relay.caught_up = false;
 	gaps_look_at_all();
 }
@@ -439,12 +439,12 @@ note_refused(int64 id, const KafkaFailure *failure)
 }
 
 static void
-note_outcome(int64 id, const KafkaFailure *failure)
+note_failed(int64 id, const KafkaFailure *failure)
 {
 	switch (kafka_fate(failure->code))
 	{
 		case KAFKA_FATE_DELIVERED:
-			note_settled(id);
+			Assert(false);
 			break;
 		case KAFKA_FATE_RETRY:
 			note_again(id, AGAIN_MS, failure->text);
@@ -482,7 +482,7 @@ send_rows(void)
 		if (result == KAFKA_SEND_QUEUED)
 			relay.in_flight++;
 		else
-			note_outcome(row->id, &failure);
+			note_failed(row->id, &failure);
 	}
 	MemoryContextSwitchTo(before);
 
@@ -499,17 +499,23 @@ take_deliveries(void)
 {
 	const KafkaDelivery *deliveries;
 	size_t		n = kafka_producer_deliveries(relay.link.client, &deliveries);
-	KafkaFailure failure = {0};
+	bool		any_delivered = false;
 
 	for (size_t i = 0; i < n; i++)
 	{
-		failure.code = 0;
-		if (deliveries[i].code != 0)
-			kafka_failure_set(&failure, deliveries[i].code, NULL);
-		else
-			link_alive(&relay.link);
-		note_outcome(deliveries[i].id, &failure);
+		KafkaFailure failure;
+
+		if (deliveries[i].code == 0)
+		{
+			any_delivered = true;
+			note_settled(deliveries[i].id);
+			continue;
+		}
+		kafka_failure_set(&failure, deliveries[i].code, NULL);
+		note_failed(deliveries[i].id, &failure);
 	}
+	if (any_delivered)
+		link_alive(&relay.link);
 	relay.in_flight -= n;
 	kafka_producer_forget_deliveries(relay.link.client);
 }

@@ -157,7 +157,8 @@ database_exists(Job *job)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		exists = database->datallowconn;
+		/* -2: what an interrupted DROP DATABASE leaves */
+		exists = database->datallowconn && database->datconnlimit != -2;
 		strlcpy(job->database_name, NameStr(database->datname), NAMEDATALEN);
 		ReleaseSysCache(tuple);
 	}

@@ -92,14 +92,32 @@ worker_begin(Datum main_arg, JobKind kind)
 	BackgroundWorkerUnblockSignals();
 }
 
+/* What ALTER DATABASE or ALTER ROLE may have set, and a worker must not have. */
+static void
+override_settings(void)
+{
+	static const struct
+	{
+		const char *name;
+		const char *value;
+	}			settings[] = {
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		/* the same short statements over and over: compiling each would cost more than running it */
+		{"jit", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i].name, settings[i].value, PGC_USERSET, PGC_S_SESSION);
+	worker_secure_search_path();
+}
+
 void
 worker_connect(void)
 {
 	BackgroundWorkerInitializeConnectionByOid(MyJob->database, InvalidOid, 0);
-	worker_secure_search_path();
-
-	/* the same short statements over and over: compiling each would cost more than running it */
-	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
+	override_settings();
 	pgstat_report_appname(MyBgworkerEntry->bgw_type);
 }
 

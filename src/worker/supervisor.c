@@ -15,7 +15,7 @@
 #include "postmaster/bgworker.h"
 #include "utils/memutils.h"
 
-#include "catalog/catalog.h"
+#include "catalog/tables.h"
 #include "worker/worker.h"
 
 #define LOOK_AGAIN_MS	60000

@@ -1,6 +1,6 @@
 /*
- * catalog.h
- *		The extension's tables: the only place that names them.
+ * tables.h
+ *		The extension's tables: the only place that names them. (Not catalog.h: PostgreSQL has one.)
  *
  * Every function runs inside a transaction with SPI connected and an active
  * snapshot, and raises on an error. Plans are kept for the process.
@@ -11,8 +11,8 @@
  * outbox.c		nexus_outbox
  * dead_letters.c	nexus_dead_letters
  */
-#ifndef NEXUS_CATALOG_H
-#define NEXUS_CATALOG_H
+#ifndef NEXUS_TABLES_H
+#define NEXUS_TABLES_H
 
 #include "postgres.h"
 
@@ -159,4 +159,4 @@ typedef struct DeadLetter
 
 extern void catalog_dead_letter_add(const DeadLetter *letter);
 
-#endif							/* NEXUS_CATALOG_H */
+#endif							/* NEXUS_TABLES_H */
