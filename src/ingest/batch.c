@@ -23,12 +23,24 @@ batch_create(MemoryContext parent, int max)
 	return batch;
 }
 
-void
+/* Adds what there is to the batch, as far as it has room. Returns the first one's index. */
+int
 batch_fetch(Batch *batch, KafkaClient *client)
 {
-	Assert(batch_is_empty(batch));
-	batch_release(batch);
-	batch->n = (int) kafka_consumer_fetch(client, batch->messages, batch->max);
+	int			first = batch->n;
+
+	batch->n += (int) kafka_consumer_fetch(client, batch->messages + first, batch->max - first);
+	return first;
+}
+
+/* Removes the i-th message, which is not to be taken in. */
+void
+batch_drop(Batch *batch, int i)
+{
+	kafka_message_release(&batch->messages[i]);
+	memmove(&batch->messages[i], &batch->messages[i + 1], (batch->n - i - 1) * sizeof(KafkaMessage));
+	memmove(&batch->dead[i], &batch->dead[i + 1], (batch->n - i - 1) * sizeof(ErrorData *));
+	batch->n--;
 }
 
 void

@@ -223,30 +223,34 @@ take_in(Ingest *ingest)
 	}
 }
 
+static void
+note_events(Ingest *ingest)
+{
+	const KafkaEvent *event;
+
+	while ((event = kafka_consumer_next_event(ingest->link.client)) != NULL)
+		note_event(ingest, event);
+}
+
 /* True if there may be more at once. */
 static bool
 fetch_and_take_in(Ingest *ingest)
 {
-	const KafkaEvent *event;
+	if (!ingest->assigned || (!batch_is_empty(ingest->batch) && GetCurrentTimestamp() < ingest->retry_at))
+		return false;
 
-	if (!ingest->assigned)
-		return false;
-	if (batch_is_empty(ingest->batch))
-		batch_fetch(ingest->batch, ingest->link.client);
-	else if (GetCurrentTimestamp() < ingest->retry_at)
-		return false;
+	/* what is tried again, is so together with what came since: that may be evidence (apply.c) */
+	partitions_check_messages(ingest, batch_fetch(ingest->batch, ingest->link.client));
 	if (batch_is_empty(ingest->batch))
 	{
-		while ((event = kafka_consumer_next_event(ingest->link.client)) != NULL)
-			note_event(ingest, event);
+		note_events(ingest);
 		return false;
 	}
 	take_in(ingest);
 	if (!batch_is_empty(ingest->batch))
 		return false;			/* to be tried again later; the events are looked at then */
-	while ((event = kafka_consumer_next_event(ingest->link.client)) != NULL)
-		note_event(ingest, event);
 	batch_release(ingest->batch);
+	note_events(ingest);
 	return true;
 }
 

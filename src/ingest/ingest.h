@@ -42,6 +42,7 @@ typedef struct IngestPartition
 	char	   *topic;
 	int32		partition;
 	int64		next;			/* as in nexus_offsets */
+	int64		fetched;		/* beyond the last message that is in the batch */
 	int64		mirrored;		/* the offset last told to the broker */
 	int64		wanted;			/* where nexus_consume is done */
 	PartitionStat *stat;		/* NULL: no room */
@@ -77,7 +78,8 @@ typedef struct Ingest
 
 /* ---- batch.c ---- */
 extern Batch *batch_create(MemoryContext parent, int max);
-extern void batch_fetch(Batch *batch, KafkaClient *client);
+extern int	batch_fetch(Batch *batch, KafkaClient *client);
+extern void batch_drop(Batch *batch, int i);
 extern void batch_release(Batch *batch);
 static inline bool
 batch_is_empty(const Batch *batch)
@@ -124,6 +126,9 @@ extern ApplyOutcome apply_batch(Ingest *ingest, ErrorData **error);
 
 /* What the broker said of the topic: takes up partitions, checks the cluster. */
 extern void partitions_learn(Ingest *ingest, const KafkaAnswer *answer);
+
+/* Drops what is not to be taken in: of no partition of this worker, or behind its offset. */
+extern void partitions_check_messages(Ingest *ingest, int first);
 extern IngestPartition *partition_find(Ingest *ingest, const char *topic, int32 partition);
 
 /* Moves offsets over what holds no message (control records, compacted ones). */

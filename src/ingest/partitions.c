@@ -104,17 +104,47 @@ check_partitions(Ingest *ingest, List *offsets, int npartitions)
 	}
 }
 
+/* Asked for each message, and messages come in runs of a partition. */
 IngestPartition *
 partition_find(Ingest *ingest, const char *topic, int32 partition)
 {
+	static int	last = 0;
+
 	for (int i = 0; i < ingest->npartitions; i++)
 	{
-		IngestPartition *p = &ingest->partitions[i];
+		IngestPartition *p = &ingest->partitions[(last + i) % ingest->npartitions];
 
 		if (p->partition == partition && strcmp(p->topic, topic) == 0)
+		{
+			last = p - ingest->partitions;
 			return p;
+		}
 	}
 	return NULL;
+}
+
+/*
+ * librdkafka hands over none such. If it did, a message would be taken in twice
+ * or an offset go backwards.
+ */
+void
+partitions_check_messages(Ingest *ingest, int first)
+{
+	Batch	   *batch = ingest->batch;
+
+	for (int i = first; i < batch->n;)
+	{
+		const KafkaMessage *message = &batch->messages[i];
+		IngestPartition *p = partition_find(ingest, message->topic, message->partition);
+
+		if (p && message->offset >= Max(p->next, p->fetched))
+		{
+			p->fetched = message->offset + 1;
+			i++;
+		}
+		else
+			batch_drop(batch, i);
+	}
 }
 
 static int
@@ -171,7 +201,6 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 	char		cluster_id[sizeof(answer->cluster_id)];
 	Reading		reading = {ingest, cluster_id, answer->npartitions, NIL};
 
-	Assert(batch_is_empty(ingest->batch));
 	batch_release(ingest->batch);
 	strlcpy(cluster_id, answer->cluster_id, sizeof(cluster_id));
 	if (link_is_embedded())

@@ -77,24 +77,31 @@ fill_message(rd_kafka_message_t *rkm, KafkaMessage *message)
 	message->handle = rkm;
 }
 
-/* Room for what one hand-over may bring, messages or events. */
+/* Room for what one hand-over may bring: max messages, or max events beside those not looked at. */
 static bool
-reserve_fetched(KafkaClient *client, size_t max)
+reserve(KafkaClient *client, size_t max)
 {
 	rd_kafka_message_t **fetched;
 	KafkaEvent *events;
 
-	if (client->maxfetched >= max)
-		return true;
-	fetched = realloc(client->fetched, max * sizeof(rd_kafka_message_t *));
-	if (fetched == NULL)
-		return false;
-	client->fetched = fetched;
-	events = realloc(client->events, max * sizeof(KafkaEvent));
-	if (events == NULL)
-		return false;
-	client->events = events;
-	client->maxfetched = max;
+	if (client->next_event == client->nevents)
+		client->nevents = client->next_event = 0;
+	if (client->maxfetched < max)
+	{
+		fetched = realloc(client->fetched, max * sizeof(rd_kafka_message_t *));
+		if (fetched == NULL)
+			return false;
+		client->fetched = fetched;
+		client->maxfetched = max;
+	}
+	if (client->maxevents < client->nevents + max)
+	{
+		events = realloc(client->events, (client->nevents + max) * sizeof(KafkaEvent));
+		if (events == NULL)
+			return false;
+		client->events = events;
+		client->maxevents = client->nevents + max;
+	}
 	return true;
 }
 
@@ -104,10 +111,8 @@ kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 	size_t		n = 0;
 	ssize_t		got;
 
-	client->nevents = client->next_event = 0;
-	if (!reserve_fetched(client, max))
+	if (!reserve(client, max))
 		return 0;
-
 	got = rd_kafka_consume_batch_queue(client->message_queue, 0, client->fetched, max);
 	for (ssize_t i = 0; i < got; i++)
 	{

@@ -35,11 +35,12 @@ struct KafkaClient
 
 	/* consumer */
 	rd_kafka_topic_partition_list_t *assigned;
-	rd_kafka_message_t **fetched;
-	KafkaEvent *events;
+	rd_kafka_message_t **fetched;	/* a hand-over's */
+	size_t		maxfetched;
+	KafkaEvent *events;			/* from next_event on not looked at */
 	size_t		nevents;
 	size_t		next_event;
-	size_t		maxfetched;		/* of both fetched and events */
+	size_t		maxevents;
 	bool		needs_nudge;
 
 	Enquirer   *enquirer;

@@ -175,9 +175,10 @@ extern bool kafka_consumer_assign(KafkaClient *client, const KafkaPosition *posi
 
 /*
  * What is there now, without waiting: up to max messages and events. The
- * messages are to be released by the caller. The events, valid until the next
- * fetch, came among the messages and are to be looked at after them: an end
- * that messages of the same fetch have passed tells nothing any more.
+ * messages are to be released by the caller. The events wait until they are
+ * asked for, each valid until the next fetch. They came among the messages and
+ * are to be looked at after them: an end that later messages have passed tells
+ * nothing any more.
  */
 extern size_t kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max);
 extern const KafkaEvent *kafka_consumer_next_event(KafkaClient *client);
