@@ -18,6 +18,10 @@
 #include "storage/waiteventset.h"
 #endif
 
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 #if PG_VERSION_NUM < 160000
 static inline bool
 object_ownercheck(Oid classid, Oid objectid, Oid roleid)

@@ -140,6 +140,6 @@ extern void partitions_start_over(Ingest *ingest);
 /* ---- ingest.c ---- */
 
 /* Ends the reading until nexus_resume(); doesn't return. */
-extern void ingest_stop(Ingest *ingest, const char *reason,...) pg_attribute_noreturn() pg_attribute_printf(2, 3);
+pg_noreturn extern void ingest_stop(Ingest *ingest, const char *reason,...) pg_attribute_printf(2, 3);
 
 #endif							/* NEXUS_INGEST_H */

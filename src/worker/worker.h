@@ -30,6 +30,7 @@
 #include "storage/spin.h"
 #include "utils/palloc.h"
 
+#include "compat.h"
 #include "kafka/kafka.h"
 
 typedef enum JobKind
@@ -179,10 +180,10 @@ extern bool worker_wait(int fd, long timeout_ms);
 extern void (*worker_last_words) (void);
 
 /* Ends the process and takes its job along. */
-extern void worker_retire(void) pg_attribute_noreturn();
+pg_noreturn extern void worker_retire(void);
 
 /* Ends the process, to be started anew at once (other settings, say). */
-extern void worker_restart(void) pg_attribute_noreturn();
+pg_noreturn extern void worker_restart(void);
 
 /* At exit, librdkafka's threads may be left over: leave without atexit handlers. */
 extern void worker_leave_hard(void);
