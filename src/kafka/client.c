@@ -316,14 +316,24 @@ kafka_client_serve(KafkaClient *client)
 }
 
 bool
-kafka_client_lost(KafkaClient *client, KafkaFailure *why)
+kafka_client_lost(KafkaClient *client)
 {
-	if (!client->lost)
-		return false;
-	*why = client->last_failure;
+	bool		lost = client->lost;
+
 	client->lost = false;
+	return lost;
+}
+
+const KafkaFailure *
+kafka_client_last_failure(const KafkaClient *client)
+{
+	return client->last_failure.code != 0 ? &client->last_failure : NULL;
+}
+
+void
+kafka_client_forget_failure(KafkaClient *client)
+{
 	client->last_failure.code = 0;
-	return true;
 }
 
 bool

@@ -74,8 +74,12 @@ extern int	kafka_client_fd(const KafkaClient *client);
 /* Empties the fd and runs what librdkafka has for the main thread. */
 extern void kafka_client_serve(KafkaClient *client);
 
-/* True once after every broker became unreachable; *why says what was seen last. */
-extern bool kafka_client_lost(KafkaClient *client, KafkaFailure *why);
+/* True once after every broker became unreachable. */
+extern bool kafka_client_lost(KafkaClient *client);
+
+/* What librdkafka complained of last, NULL: nothing since it was told to forget. */
+extern const KafkaFailure *kafka_client_last_failure(const KafkaClient *client);
+extern void kafka_client_forget_failure(KafkaClient *client);
 
 /* True if the client can't be used any more and must be opened anew. */
 extern bool kafka_client_is_fatal(KafkaClient *client, KafkaFailure *why);

@@ -86,6 +86,7 @@ link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nse
 	link->reachable = false;
 	link->next_probe = GetCurrentTimestamp();
 	link->probe_delay_ms = FIRST_PROBE_MS;
+	job_set_state(MyJob, JOB_STARTING, NULL);
 	return true;
 }
 
@@ -104,9 +105,8 @@ link_serve(KafkaLink *link)
 							 job_kind_name(MyJob->kind), failure.text)));
 		proc_exit(0);			/* not at once: it may be the same again */
 	}
-	if (kafka_client_lost(link->client, &failure))
+	if (kafka_client_lost(link->client))
 	{
-		job_set_error(MyJob, ERRCODE_CONNECTION_FAILURE, failure.text);
 		link->next_probe = GetCurrentTimestamp();
 		link->reachable = false;
 	}
@@ -133,21 +133,29 @@ link_probe_timeout(KafkaLink *link)
 void
 link_alive(KafkaLink *link)
 {
+	JobState	state;
+
+	if (!link->reachable)
+		kafka_client_forget_failure(link->client);
 	link->reachable = true;
 	link->probe_delay_ms = FIRST_PROBE_MS;
-	if (job_get_state(MyJob) == JOB_UNREACHABLE || job_get_state(MyJob) == JOB_STARTING ||
-		job_get_state(MyJob) == JOB_NOT_CONFIGURED)
+	state = job_get_state(MyJob);
+	if (state == JOB_UNREACHABLE || state == JOB_STARTING || state == JOB_NOT_CONFIGURED)
 		job_set_state(MyJob, JOB_RUNNING, NULL);
 }
 
+/* failure: of a question; librdkafka's last complaint says more, if it had one. */
 void
 link_trouble(KafkaLink *link, const KafkaFailure *failure)
 {
+	const KafkaFailure *last = kafka_client_last_failure(link->client);
+	const char *text = last ? last->text : failure->text;
+	JobState	state = job_get_state(MyJob);
+
 	link->reachable = false;
 	link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), link->probe_delay_ms);
 	link->probe_delay_ms = Min(link->probe_delay_ms * 2, LONGEST_PROBE_MS);
-	if (job_get_state(MyJob) == JOB_STARTING || job_get_state(MyJob) == JOB_RUNNING ||
-		job_get_state(MyJob) == JOB_NOT_CONFIGURED || job_get_state(MyJob) == JOB_UNREACHABLE)
-		job_set_state(MyJob, JOB_UNREACHABLE, "%s", failure->text);
-	job_set_error(MyJob, ERRCODE_CONNECTION_FAILURE, failure->text);
+	if (state == JOB_STARTING || state == JOB_RUNNING || state == JOB_NOT_CONFIGURED || state == JOB_UNREACHABLE)
+		job_set_state(MyJob, JOB_UNREACHABLE, "no answer from %s: %s", link->bootstrap, text);
+	job_set_error(MyJob, ERRCODE_CONNECTION_FAILURE, text);
 }

@@ -52,6 +52,8 @@ attach(Job *job, JobKind kind)
 static void
 detach(int code, Datum arg)
 {
+	if (job_get_state(MyJob) == JOB_RUNNING)
+		job_set_state(MyJob, JOB_STARTING, NULL);
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
 	MyJob->pid = 0;
 	MyJob->latch = NULL;

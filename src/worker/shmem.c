@@ -226,7 +226,7 @@ job_set_state(Job *job, JobState state, const char *reason,...)
 		job->since = GetCurrentTimestamp();
 	SpinLockRelease(&job->mutex);
 
-	if (state == before)
+	if (state == before || state == JOB_STARTING)
 		return;
 	ereport(LOG,
 			(errmsg("nexus_kafka %s%s%s%s%s is %s%s%s",

@@ -121,10 +121,12 @@ test_nobody_there(void)
 	KafkaFailure failure = {0};
 	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
 
-	while (!kafka_client_lost(client, &failure))
+	while (!kafka_client_lost(client))
 		wait_for(client);
-	ok(strstr(failure.text, "127.0.0.1:1") != NULL, "nobody there: the client says who");
-	ok(!kafka_client_lost(client, &failure), "once");
+	ok(strstr(kafka_client_last_failure(client)->text, "127.0.0.1:1") != NULL, "nobody there: the client says who");
+	ok(!kafka_client_lost(client), "once");
+	kafka_client_forget_failure(client);
+	ok(kafka_client_last_failure(client) == NULL, "and forgets it when told");
 	ok(kafka_client_close(client, 10000), "and closes");
 }
 
