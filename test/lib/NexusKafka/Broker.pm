@@ -1,0 +1,347 @@
+# A real Apache Kafka for tests: one KRaft node, broker and controller in one process,
+# in a temporary directory of its own, on free ports.
+#
+#   my $kafka = NexusKafka::Broker->new;      # configured, formatted and started
+#   $kafka->create_topic('orders', 2, 'max.message.bytes' => 1000);
+#   … $kafka->bootstrap …
+#   $kafka->stop; $kafka->start;              # the same ports and data
+#
+# It ends with the process that made it, however that ends.
+package NexusKafka::Broker;
+
+use strict;
+use warnings;
+
+use Carp qw(croak);
+use File::Basename qw(basename dirname);
+use File::Temp ();
+use IO::Socket::INET;
+use IPC::Run ();
+use MIME::Base64 qw(encode_base64url);
+use POSIX qw(WNOHANG);
+use Time::HiRes qw(sleep time);
+
+my $recipe = dirname(__FILE__) . '/../../kafka';
+my $start_timeout = 120;
+my $stop_timeout = 60;
+
+# User and password of the SASL_SSL listener.
+use constant { SASL_USERNAME => 'key', SASL_PASSWORD => 'secret' };
+
+my @brokers;
+
+# Options: conf => { property => value, … }, heap ('512m'), start => 0.
+sub new
+{
+	my ($class, %opt) = @_;
+	my $dir = File::Temp->newdir('nexus_kafka_broker.XXXXXX', TMPDIR => 1);
+	my $self = bless {
+		dir => $dir,
+		log_file => _log_file($dir),
+		heap => $opt{heap} // '512m',
+		port => _free_port(),
+		sasl_port => _free_port(),
+		controller_port => _free_port(),
+		classpath => _run("$recipe/fetch") . '/*' }, $class;
+
+	push @brokers, $self;
+	$self->_make_certificate;
+	$self->_write_properties(%{ $opt{conf} // {} });
+	$self->java('kafka.tools.StorageTool', 'format', '-t', _cluster_id(), '-c', "$dir/server.properties");
+	$self->start if $opt{start} // 1;
+	return $self;
+}
+
+sub bootstrap { return "127.0.0.1:$_[0]{port}" }
+sub sasl_bootstrap { return "localhost:$_[0]{sasl_port}" }
+
+# The certificate to trust for sasl_bootstrap (librdkafka's ssl.ca.location).
+sub ca_file { return "$_[0]{dir}/certificate.pem" }
+sub log_file { return $_[0]{log_file} }
+sub pid { return $_[0]{pid} }
+
+# Starts it and waits until it serves clients.
+sub start
+{
+	my ($self) = @_;
+	croak 'the broker runs already' if $self->{pid};
+
+	my @command = ('setpriv', '--pdeathsig', 'KILL',
+		$self->_java("-Xmx$self->{heap}"), 'kafka.Kafka', "$self->{dir}/server.properties");
+	$self->{pid} = fork() // die "fork: $!";
+	if (!$self->{pid})
+	{
+		open(STDIN, '<', '/dev/null');
+		open(STDOUT, '>>', $self->log_file);
+		open(STDERR, '>&', \*STDOUT);
+		exec(@command) or POSIX::_exit(127);
+	}
+	$self->_wait_until_ready;
+	return;
+}
+
+# An orderly shutdown.
+sub stop
+{
+	my ($self) = @_;
+
+	$self->resume;
+	return $self->_end('TERM');
+}
+
+sub kill9
+{
+	my ($self) = @_;
+
+	return $self->_end('KILL');
+}
+
+# As a broker that hangs: its ports accept, and nothing answers. Until resume.
+sub freeze { return kill 'STOP', $_[0]{pid} // croak 'the broker does not run' }
+sub resume { return $_[0]{pid} && kill 'CONT', $_[0]{pid} }
+
+sub create_topic
+{
+	my ($self, $name, $partitions, %config) = @_;
+
+	return $self->_admin('create', $name, $partitions // 1, map { "$_=$config{$_}" } sort keys %config);
+}
+
+sub delete_topic
+{
+	my ($self, $name) = @_;
+
+	return $self->_admin('delete', $name);
+}
+
+# More partitions for a topic; partitions: how many there are then.
+sub grow_topic
+{
+	my ($self, $name, $partitions) = @_;
+
+	return $self->_admin('grow', $name, $partitions);
+}
+
+# Removes the records before the offset, as retention does.
+sub trim_topic
+{
+	my ($self, $name, $partition, $offset) = @_;
+
+	return $self->_admin('trim', $name, $partition, $offset);
+}
+
+# Runs a class of the distribution, a command line tool such as
+# org.apache.kafka.tools.ConsoleProducer, and answers its output. An option before
+# it: { stdin => $text }.
+sub java
+{
+	my ($self, @args) = @_;
+	my $opt = ref $args[0] ? shift @args : {};
+
+	return _run($opt, $self->_java('-XX:TieredStopAtLevel=1'), @args);
+}
+
+# Runs kcat against the broker; options as for java().
+sub kcat
+{
+	my ($self, @args) = @_;
+	my $opt = ref $args[0] ? shift @args : {};
+
+	return _run($opt, 'kcat', '-b', $self->bootstrap, @args);
+}
+
+# Writes messages, one each. Options: key, partition, headers => { name => value }.
+# Nothing is split, so keys and values may hold anything but a NUL byte.
+sub produce
+{
+	my ($self, $topic, $messages, %opt) = @_;
+
+	for my $message (@$messages)
+	{
+		my $file = File::Temp->new(DIR => $self->{dir});
+		print $file $message;
+		close $file;
+		$self->kcat('-P', '-t', $topic,
+			(defined $opt{key} ? ('-k', $opt{key}) : ()),
+			(defined $opt{partition} ? ('-p', $opt{partition}) : ()),
+			(map { ('-H', "$_=$opt{headers}{$_}") } sort keys %{ $opt{headers} // {} }),
+			"$file");
+	}
+	return;
+}
+
+sub _java
+{
+	my ($self, @flags) = @_;
+
+	return ('java', '-XX:+UseSerialGC', '-XX:-UsePerfData', @flags,
+		"-Dlog4j2.configurationFile=$recipe/log4j2.properties", '-cp', $self->{classpath});
+}
+
+sub _admin
+{
+	my ($self, @args) = @_;
+
+	_run('sh', '-c', 'cc -o "$1" "$2" $(pkg-config --cflags --libs rdkafka)', 'sh',
+		"$self->{dir}/admin", "$recipe/admin.c")
+	  unless -x "$self->{dir}/admin";
+	_run("$self->{dir}/admin", $self->bootstrap, @args);
+	return;
+}
+
+# Runs a command to its end and answers what it printed; dies if it failed.
+sub _run
+{
+	my @command = @_;
+	my $opt = ref $command[0] ? shift @command : {};
+	my ($out, $err);
+
+	IPC::Run::run(\@command, '<', \($opt->{stdin} // ''), '>', \$out, '2>', \$err)
+	  or croak "@command failed:\n$out$err";
+	chomp $out;
+	return $out;
+}
+
+# Among the logs that test/run shows of a failed test, where there are any.
+sub _log_file
+{
+	my ($dir) = @_;
+	my $logs = ($ENV{TESTDIR} // '') . '/tmp_check/log';
+	return "$dir/kafka.log" unless -d $logs;
+
+	return sprintf '%s/%s_kafka%d.log', $logs, basename($0) =~ s/\.[^.]*$//r, scalar @brokers;
+}
+
+# Below the range of ephemeral ports: a client that tries to reach a stopped broker
+# would otherwise, now and then, be given the broker's own port as its local one,
+# be connected to itself, and keep the broker from starting again.
+sub _free_port
+{
+	for (1 .. 1000)
+	{
+		my $port = 10200 + int(rand(22000));
+		return $port if IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port,
+			Listen => 1, ReuseAddr => 1);
+	}
+	die 'no free port found';
+}
+
+# Kafka's form of a UUID. It may not begin with a dash.
+sub _cluster_id
+{
+	return encode_base64url(pack('C16', 65, map { int(rand(256)) } 1 .. 15));
+}
+
+sub _make_certificate
+{
+	my ($self) = @_;
+
+	_run('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2',
+		'-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1',
+		'-keyout', "$self->{dir}/key.pem", '-out', $self->ca_file);
+	_run('sh', '-c', 'cat "$1/key.pem" "$1/certificate.pem" > "$1/keystore.pem"', 'sh', "$self->{dir}");
+	return;
+}
+
+sub _write_properties
+{
+	my ($self, %conf) = @_;
+	my $module = 'org.apache.kafka.common.security';
+	my %properties = (
+		'process.roles' => 'broker,controller',
+		'node.id' => 1,
+		'controller.quorum.voters' => "1\@127.0.0.1:$self->{controller_port}",
+		'listeners' => join(',', 'PLAINTEXT://' . $self->bootstrap,
+			"SASL_SSL://127.0.0.1:$self->{sasl_port}", "CONTROLLER://127.0.0.1:$self->{controller_port}"),
+		'advertised.listeners' =>
+		  join(',', 'PLAINTEXT://' . $self->bootstrap, 'SASL_SSL://' . $self->sasl_bootstrap),
+		'controller.listener.names' => 'CONTROLLER',
+		'listener.security.protocol.map' => 'PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT',
+		'inter.broker.listener.name' => 'PLAINTEXT',
+		'sasl.enabled.mechanisms' => 'PLAIN,SCRAM-SHA-256',
+		'listener.name.sasl_ssl.plain.sasl.jaas.config' =>
+		  sprintf('%s.plain.PlainLoginModule required user_%s="%s";', $module, SASL_USERNAME, SASL_PASSWORD),
+		'listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config' => "$module.scram.ScramLoginModule required;",
+		'ssl.keystore.type' => 'PEM',
+		'ssl.keystore.location' => "$self->{dir}/keystore.pem",
+		'log.dirs' => "$self->{dir}/data",
+		# after a kill it is let in again when its former self's session has run out
+		'broker.session.timeout.ms' => 6000,
+		'offsets.topic.replication.factor' => 1,
+		'offsets.topic.num.partitions' => 1,
+		'transaction.state.log.replication.factor' => 1,
+		'transaction.state.log.min.isr' => 1,
+		'transaction.state.log.num.partitions' => 1,
+		'group.initial.rebalance.delay.ms' => 0,
+		'auto.create.topics.enable' => 'false',
+		%conf);
+
+	open(my $file, '>', "$self->{dir}/server.properties") or die "server.properties: $!";
+	print $file map { "$_=$properties{$_}\n" } sort keys %properties;
+	close($file) or die "server.properties: $!";
+	return;
+}
+
+sub _wait_until_ready
+{
+	my ($self) = @_;
+	my $deadline = time + $start_timeout;
+
+	until (IPC::Run::run([ 'kcat', '-b', $self->bootstrap, '-L', '-m', '1' ], \undef, '>&', \my $output))
+	{
+		if (waitpid($self->{pid}, WNOHANG) != 0)
+		{
+			delete $self->{pid};
+			croak 'Kafka ended while starting: ' . $self->_log;
+		}
+		croak 'timed out waiting for Kafka to serve: ' . $self->_log if time > $deadline;
+		sleep 0.05;
+	}
+	return;
+}
+
+# Sends the signal and waits for the process to be gone.
+sub _end
+{
+	my ($self, $signal) = @_;
+	my $pid = $self->{pid} or return;
+	my $deadline = time + $stop_timeout;
+
+	kill $signal, $pid;
+	while (waitpid($pid, WNOHANG) == 0)
+	{
+		croak "timed out waiting for Kafka to end after SIG$signal" if time > $deadline;
+		sleep 0.02;
+	}
+	delete $self->{pid};
+	return;
+}
+
+sub _log
+{
+	my ($self) = @_;
+
+	open(my $file, '<', $self->log_file) or return "no log: $!";
+	return join '', <$file>;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+
+	local ($?, $@);
+	$self->kill9;
+	return;
+}
+
+END
+{
+	# take care not to change the script's exit value
+	my $exit_code = $?;
+
+	$_->kill9 for @brokers;
+	@brokers = ();
+	$? = $exit_code;
+}
+
+1;

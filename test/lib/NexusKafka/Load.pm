@@ -1,0 +1,117 @@
+# Load for the tests, and how much of it: sessions, raw messages by kcat, and
+# clients that produce and keep a journal of what the server promised them.
+package NexusKafka::Load;
+
+use strict;
+use warnings;
+
+use Cwd qw(abs_path);
+use Exporter 'import';
+use File::Basename qw(dirname);
+use IO::Socket::INET;
+use IPC::Run ();
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(scaled silent_port session_value kcat_start clients_start clients_stop exactly_once_ok);
+
+# The issue's figure times NEXUS_TEST_SCALE (1: the figure itself). Without that
+# variable the default, which is smaller only where the figure would take minutes.
+sub scaled
+{
+	my ($figure, $default) = @_;
+	my $scale = $ENV{NEXUS_TEST_SCALE} // '';
+	return $default // $figure if $scale eq '';
+
+	my $scaled = int($figure * $scale);
+	return $scaled < 1 ? 1 : $scaled;
+}
+
+# A port that accepts connections and never answers: the kernel completes them and
+# nobody reads. Silent for as long as the caller keeps the socket.
+sub silent_port
+{
+	return IO::Socket::INET->new(Listen => 64, LocalAddr => '127.0.0.1', Proto => 'tcp')
+	  // die "can't listen: $!";
+}
+
+# The value of a prospect message as an old producer would publish it, 350 bytes.
+sub session_value
+{
+	my ($id) = @_;
+	my $text = 'What does the second plan cost for a team of twelve? ' x 4;
+
+	return qq({"messages":[{"role":"user","content":"$text"}],"fingerprint":"fp-$id","sessionId":"$id",)
+	  . qq("metadata":{"url":"unknown","enqueuedAt":"2026-01-01T00:00:00.000Z"}});
+}
+
+# Starts kcat, which publishes a session a key, to partition 0; ->finish waits for
+# its end.
+sub kcat_start
+{
+	my ($kafka, $topic, @keys) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . '/sessions';
+
+	append_to_file($file, join '', map { "$_\t" . session_value($_) . "\n" } @keys);
+	return IPC::Run::start([ 'kcat', '-P', '-b', $kafka->bootstrap, '-t', $topic, '-p', 0, '-K', "\t" ], '<', $file);
+}
+
+# Starts clients (client.pl says what one does) that produce until clients_stop().
+sub clients_start
+{
+	my ($node, $db, $count) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $program = dirname(abs_path(__FILE__)) . '/client.pl';
+	my @runs = map {
+		IPC::Run::start([ $^X, $program, "c$_", $node->connstr($db), "$dir/c$_", "$dir/stop" ])
+	} 1 .. $count;
+
+	return { dir => $dir, runs => \@runs };
+}
+
+# Stops them and reads their journals: for each word of client.pl's (try, done,
+# undone) a hash of the session ids.
+sub clients_stop
+{
+	my ($clients) = @_;
+	my %journal = map { $_ => {} } qw(try done undone);
+
+	append_to_file("$clients->{dir}/stop", '');
+	$_->finish for @{ $clients->{runs} };
+	foreach my $file (glob "$clients->{dir}/c*")
+	{
+		/^(\w+) (\S+)$/ and $journal{$1}{$2} = 1 for split /\n/, slurp_file($file);
+	}
+	return \%journal;
+}
+
+# Waits until all that the clients committed is in the table, and compares: each
+# session of an answered COMMIT is one row; one whose COMMIT had no answer may be
+# a row or none; nothing else is there.
+sub exactly_once_ok
+{
+	my ($node, $db, $journal) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$node->wait_for_query($db, 'SELECT lag FROM nexus_status WHERE kind = \'outbox\'', 0);
+	like($node->safe_psql($db, "SELECT nexus_consume(timeout => '60 s')"), qr/"(success|idle)"/, 'all is ingested');
+
+	my %rows;
+	$rows{$_}++ for split /\n/, $node->safe_psql($db, q(SELECT session_id FROM prospect_tracking WHERE session_id ~ '^c[0-9]+-'));
+	my @lost = grep { !$rows{$_} } keys %{ $journal->{done} };
+	my @twice = grep { $rows{$_} > 1 } keys %rows;
+	my @never = grep { !$journal->{try}{$_} } keys %rows;
+	my $unanswered = grep { !$journal->{done}{$_} } keys %{ $journal->{try} };
+
+	diag(sprintf '%d committed, %d rolled back, %d without an answer, %d rows',
+		scalar keys %{ $journal->{done} }, scalar keys %{ $journal->{undone} }, $unanswered, scalar keys %rows);
+	cmp_ok(scalar keys %{ $journal->{done} }, '>', 100, 'the clients produced');
+	cmp_ok(scalar keys %{ $journal->{undone} }, '>', 10, 'and rolled back');
+	is("@lost[0 .. ($#lost > 9 ? 9 : $#lost)]", '', 'no committed session is lost');
+	is("@twice", '', 'no session arrived twice');
+	is("@never", '', 'nothing arrived that was rolled back');
+	is($node->safe_psql($db, 'SELECT count(*) FROM nexus_dead_letters'), 0, 'no dead letters');
+	return;
+}
+
+1;

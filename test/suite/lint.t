@@ -1,0 +1,114 @@
+# What holds the sources together, and no compiler checks: the layers of src/ depend on
+# each other in one direction, each thing that has one place is there only, and the
+# shell scripts pass shellcheck.
+use strict;
+use warnings;
+
+use File::Basename qw(basename dirname);
+use Test::More;
+
+# A layer may include itself and these; what is directly in src/ is known everywhere
+# but in kafka, and its .c files may include everything.
+my %may_include = (
+	kafka => [],
+	catalog => ['.'],
+	worker => [qw(. catalog kafka)],
+	produce => [qw(. worker catalog kafka)],
+	ingest => [qw(. worker catalog kafka)],
+	admin => [qw(. ingest produce worker catalog kafka)]);
+
+my @sources = glob 'src/*.[ch] src/*/*.[ch]';
+my @tables = slurp(glob 'sql/nexus_kafka--*.sql') =~ /^CREATE TABLE \@extschema\@\.(\w+)/mg;
+
+cmp_ok(scalar @sources, '>', 10, 'there are sources');
+cmp_ok(scalar @tables, '>', 3, 'the install script has tables');
+
+for my $file (@sources)
+{
+	my $text = slurp($file);
+	my $code = without_comments($text);
+	my $layer = layer_of($file);
+
+	like($text, qr{\A/\*.*?\w}s, "$file opens with a comment");
+	is_deeply([ upward_includes($layer, $code) ], [], "$file includes only what is below it");
+	unlike($code, qr/\b(PG_VERSION_NUM|PG_MAJORVERSION_NUM)\b/, "$file has no test of PostgreSQL's version")
+	  unless $file eq 'src/compat.h';
+	is_deeply([ tables_named($code) ], [], "$file names no table of the extension")
+	  unless $layer eq 'catalog';
+}
+
+is_deeply([ same_names() ], [], 'test files have names of their own, and so logs of their own');
+
+for my $script (shell_scripts())
+{
+	my $findings = `shellcheck -x -P SCRIPTDIR '$script' 2>&1`;
+	is($findings, '', "$script passes shellcheck");
+}
+
+done_testing();
+
+sub slurp
+{
+	local (@ARGV, $/) = @_;
+	return join '', map { $_ // '' } <>;
+}
+
+sub without_comments
+{
+	my ($text) = @_;
+
+	$text =~ s{/\*.*?\*/}{}gs;
+	return $text;
+}
+
+sub layer_of
+{
+	my ($file) = @_;
+
+	return dirname($file) eq 'src' ? '.' : basename(dirname($file));
+}
+
+# PostgreSQL has a directory catalog/ as well: ours is what is there.
+sub upward_includes
+{
+	my ($layer, $code) = @_;
+	my @includes = $code =~ /^#\s*include\s+["<]([^">]+)[">]/mg;
+
+	return grep { /postgres|fmgr\.h|utils\// || ours($_) && layer_of(ours($_)) ne 'kafka' } @includes
+	  if $layer eq 'kafka';
+	return if $layer eq '.';
+
+	my %allowed = map { $_ => 1 } $layer, @{ $may_include{$layer} // [] };
+	return grep { ours($_) && !$allowed{ layer_of(ours($_)) } } @includes;
+}
+
+# The file of ours that an include means, if it does.
+sub ours
+{
+	my ($include) = @_;
+
+	return (grep { -f } "src/$include")[0] // (grep { -f } "src/kafka/$include")[0];
+}
+
+# What a message tells the user to look at is no access to it.
+sub tables_named
+{
+	my ($code) = @_;
+	my $string = qr/"(?:[^"\\\n]|\\.)*"/;
+
+	$code =~ s/\berr(?:msg|detail|hint)\w*\s*\(\s*(?:$string\s*)+//g;
+	return grep { my $table = $_; grep { /\b$table\b/ } $code =~ /$string/g } @tables;
+}
+
+sub same_names
+{
+	my %seen;
+
+	return grep { $seen{ basename($_) }++ } glob 'test/{suite,t,kafka/t,interop/t}/*.t';
+}
+
+sub shell_scripts
+{
+	return grep { -f && slurp($_) =~ /\A#(!.*\b(ba)?sh\b| shellcheck shell)/ }
+	  glob '.ci/* test/* test/*/*';
+}
