@@ -320,7 +320,8 @@ FROM PUBLIC;
  * Table and rows are the user's: the table is no member of the extension, DROP
  * EXTENSION leaves it. A table that is there already is adopted if it fits; the
  * pipeline then runs with the rights of its owner, no more. Under a restore, which
- * shows by row_security = off, the dump brings all this, and it is left to it. */
+ * shows by row_security = off, the dump brings all this, and it is left to it.
+ * (No NOTICE would be seen: CREATE EXTENSION shows WARNING and INFO only.) */
 
 DO $install$
 DECLARE
@@ -383,14 +384,14 @@ BEGIN
     END IF;
 
     IF misfit IS NOT NULL THEN
-      RAISE NOTICE 'table prospect_tracking is there already, but doesn''t fit: left alone, no pipeline made'
+      RAISE WARNING 'table prospect_tracking is there already, but doesn''t fit: left alone, no pipeline made'
         USING DETAIL = format('Missing: %s.', misfit),
               HINT = 'Rename it or add what is missing, then DROP EXTENSION and CREATE EXTENSION again.';
       RETURN;
     END IF;
 
     SELECT pg_get_userbyid(c.relowner) INTO target_owner FROM pg_class c WHERE c.oid = target;
-    RAISE NOTICE 'table prospect_tracking is there already and fits: adopted, its pipeline runs as its owner %', target_owner;
+    RAISE INFO 'table prospect_tracking is there already and fits: adopted, its pipeline runs as its owner %', target_owner;
     IF target_owner <> current_user THEN
       EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.nexus_messages(), @extschema@.nexus_valid_prospect(jsonb) TO %I',
                      target_owner);

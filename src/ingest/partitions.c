@@ -43,7 +43,6 @@ add_partitions(void *arg)
 		catalog_offsets_name_cluster(pipeline->name, reading->cluster_id);
 	for (int p = 0; p < reading->npartitions; p++)
 		catalog_offset_add(pipeline->name, pipeline->topic, p, reading->cluster_id);
-	read_offsets(arg);
 }
 
 static void
@@ -217,6 +216,7 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 	check_cluster(ingest, reading.offsets, cluster_id);
 	check_partitions(ingest, reading.offsets, answer->npartitions);
 	run_or_leave(add_partitions, &reading, ingest->batch->context);
+	run_or_leave(read_offsets, &reading, ingest->batch->context);
 	strlcpy(ingest->link.cluster_id, cluster_id, sizeof(ingest->link.cluster_id));
 
 	/* from here on: what is assigned is what the table says */

@@ -53,8 +53,8 @@ static const Property consumer_properties[] = {
 	{"allow.auto.create.topics", "false"},
 	{"check.crcs", "true"},
 	/* bounded memory: the default is 64 MiB, and more with many partitions */
-	{"queued.max.messages.kbytes", "8192"},
-	{"fetch.max.bytes", "8388608"},
+	{"queued.max.messages.kbytes", "4096"},
+	{"fetch.max.bytes", "2097152"},
 	{"fetch.message.max.bytes", "1048576"},
 	{"fetch.error.backoff.ms", "200"},
 };

@@ -6,31 +6,56 @@ use warnings;
 use NexusKafka::Checks;
 use NexusKafka::Cluster;
 use Test::More;
+use Time::HiRes qw(sleep);
 
 my $node = NexusKafka::Cluster->make('recovery', embedded => 1, restart_after_crash => 1);
 $node->create_extension('postgres');
 works_ok($node, 'postgres', 'a session becomes a row');
 
-# The launcher and the embedded broker belong to no database.
+# The launcher belongs to no database.
 my %database = (supervisor => 'postgres', relay => 'postgres', ingest => 'postgres');
 
-foreach my $kind (qw(ingest relay supervisor launcher broker))
+# The embedded broker is no session, so it is looked for where it announces itself.
+sub broker_pid
 {
-	my $pid = $node->worker_pid($kind, $database{$kind});
-	is($node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)"), 't', "the $kind is told to end");
-	$node->worker_pid($kind, $database{$kind}, not => $pid);
-	works_ok($node, 'postgres', 'another one takes over, and a session becomes a row');
+	my ($last) = reverse log_lines($node, qr/LOG:  nexus_kafka broker is running/);
+	return $last =~ /\[(\d+)\]/ ? $1 : die "no pid in: $last";
 }
+
+# Ends a worker, and returns when another one is there in its place.
+sub end_worker
+{
+	my ($kind, $end) = @_;
+	my $pid = $kind eq 'broker' ? broker_pid() : $node->worker_pid($kind, $database{$kind});
+
+	$end->($pid);
+	if ($kind eq 'broker')
+	{
+		sleep 0.05 while broker_pid() == $pid;
+	}
+	else
+	{
+		$node->worker_pid($kind, $database{$kind}, not => $pid);
+	}
+	return;
+}
+
+my @kinds = qw(ingest relay supervisor launcher broker);
+foreach my $kind (@kinds)
+{
+	end_worker($kind, sub { kill('TERM', $_[0]) });
+	works_ok($node, 'postgres', "after SIGTERM to the $kind a session becomes a row");
+}
+end_worker('relay', sub { $node->safe_psql('postgres', "SELECT pg_terminate_backend($_[0])") });
+works_ok($node, 'postgres', 'after pg_terminate_backend too');
 is($node->crashes, 0, 'the server did not restart its processes for any of them');
 
-my @killed = qw(ingest relay supervisor launcher broker);
-foreach my $kind (@killed)
+foreach my $kind (@kinds)
 {
-	my $pid = $node->worker_pid($kind, $database{$kind});
-	kill('KILL', $pid);
-	$node->worker_pid($kind, $database{$kind}, not => $pid);
+	end_worker($kind, sub { kill('KILL', $_[0]) });
 	works_ok($node, 'postgres', "after kill -9 of the $kind a session becomes a row");
 }
+is($node->crashes, scalar @kinds, 'those did make it restart them');
 
-no_crash_ok($node, kills => scalar @killed);
+no_crash_ok($node, kills => scalar @kinds);
 done_testing();

@@ -32,7 +32,8 @@ sub kcat_to_rows
 
 	$kafka->produce($topic, ["{$session}"], key => 'by-key', headers => { 'content-type' => 'application/json' });
 	$kafka->produce($topic, [ qq({$session,"messageId":"by-payload"}), "{$session}" ]);
-	$node->wait_rows('postgres', 'prospect_tracking', 3);
+	quick_ok('from the start of the worker to the first rows', 10,
+		sub { $node->wait_rows('postgres', 'prospect_tracking', 3) });
 	is($node->safe_psql('postgres', 'SELECT message_id FROM prospect_tracking ORDER BY "offset"'),
 		"by-key\nby-payload\n$topic/0/2", 'what kcat sent is in the table, under the right ids');
 	return;

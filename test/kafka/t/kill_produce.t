@@ -20,7 +20,7 @@ my $node = NexusKafka::Cluster->make('kill_produce', bootstrap => $kafka->bootst
 	conf => { synchronous_commit => 'on' });
 $node->create_extension('postgres');
 runs_ok($node, 'postgres');
-my $clients = clients_start($node, 'postgres', 8);
+my $clients = clients_start($node, ('postgres') x 8);
 
 # Waits until so many more rows are there: the clients, the relay and the ingest
 # worker are all at work again.

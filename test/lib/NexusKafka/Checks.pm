@@ -12,14 +12,19 @@ use Time::HiRes qw(time);
 
 our @EXPORT = qw(works_ok runs_ok quick_ok sqlstate_of sqlstate_is log_lines no_crash_ok);
 
-# A session goes the whole way: produced, published, ingested, a row.
+# A session goes the whole way: produced, published, ingested, a row. That takes
+# milliseconds, or a second where a worker is about to be started again; longer than
+# this, and somebody was not told but only noticed when a timer ran out.
+my $way_timeout = 15;
+
 sub works_ok
 {
 	my ($node, $db, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 
 	my $id = $node->produce($db);
-	$node->wait_for_query($db, "SELECT count(*) FROM prospect_tracking WHERE message_id = '$id'", 1);
+	$node->wait_for_query($db, "SELECT count(*) FROM prospect_tracking WHERE message_id = '$id'", 1,
+		timeout => $way_timeout);
 	return pass($name);
 }
 

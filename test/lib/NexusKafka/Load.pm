@@ -56,16 +56,21 @@ sub kcat_start
 	return IPC::Run::start([ 'kcat', '-P', '-b', $kafka->bootstrap, '-t', $topic, '-p', 0, '-K', "\t" ], '<', $file);
 }
 
-# Starts clients (client.pl says what one does) that produce until clients_stop().
+# Starts a client (client.pl says what it does) for each database that is named; they
+# produce until clients_stop().
 sub clients_start
 {
-	my ($node, $db, $count) = @_;
+	my ($node, @databases) = @_;
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	my $program = dirname(abs_path(__FILE__)) . '/client.pl';
-	my @runs = map {
-		IPC::Run::start([ $^X, $program, "c$_", $node->connstr($db), "$dir/c$_", "$dir/stop" ])
-	} 1 .. $count;
+	my $number = 0;
+	my @runs;
 
+	foreach my $db (@databases)
+	{
+		my $name = 'c' . ++$number;
+		push @runs, IPC::Run::start([ $^X, $program, $name, $node->connstr($db), "$dir/$name", "$dir/stop" ]);
+	}
 	return { dir => $dir, runs => \@runs };
 }
 
