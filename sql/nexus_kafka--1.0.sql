@@ -400,25 +400,24 @@ BEGIN
 
   /* The NOT EXISTS leaves out what is there with the same content; other content
    * under the same id runs into the primary key, and so to the dead letters. Its
-   * OFFSET 0 keeps it an index look-up a message. */
+   * OFFSET 0 keeps it an index look-up a message. An id beyond all that are there,
+   * as time-ordered ids are, needs none. */
   INSERT INTO @extschema@.nexus_pipelines (name, topic, run_as, search_path, statement)
   VALUES ('prospect_tracking', 'nexus-prospect-ingestion', target_owner, 'pg_catalog, pg_temp', $statement$
 INSERT INTO @extschema@.prospect_tracking
   (message_id, fingerprint_id, session_id, messages, metadata, enqueued_at, topic, partition, "offset")
-SELECT m.message_id, m.value ->> 'fingerprint', m.session_id, m.messages, m.value -> 'metadata',
+SELECT m.message_id, m.value ->> 'fingerprint', m.value ->> 'sessionId', m.value -> 'messages', m.value -> 'metadata',
   (m.value -> 'metadata' ->> 'enqueuedAt')::timestamptz, m.topic, m.partition, m."offset"
 FROM (
-  SELECT COALESCE(n.key, n.value ->> 'messageId', concat_ws('/', n.topic, n.partition, n."offset")) AS message_id,
-    n.value ->> 'sessionId' AS session_id, n.value -> 'messages' AS messages,
-    n.value, n.topic, n.partition, n."offset"
+  SELECT COALESCE(n.key, n.value ->> 'messageId', concat_ws('/', n.topic, n.partition, n."offset")) AS message_id, n.*
   FROM @extschema@.nexus_messages() n
   WHERE @extschema@.nexus_valid_prospect(n.value)
-  OFFSET 0
 ) m
-WHERE NOT EXISTS (
-  SELECT FROM @extschema@.prospect_tracking p
-  WHERE p.message_id = m.message_id AND p.session_id = m.session_id AND p.messages = m.messages
-  OFFSET 0)
+WHERE m.message_id > (SELECT max(p.message_id) FROM @extschema@.prospect_tracking p)
+  OR NOT EXISTS (
+    SELECT FROM @extschema@.prospect_tracking p
+    WHERE p.message_id = m.message_id AND p.session_id = m.value ->> 'sessionId' AND p.messages = m.value -> 'messages'
+    OFFSET 0)
 $statement$);
 END
 $install$;

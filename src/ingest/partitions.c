@@ -113,7 +113,7 @@ partition_find(Ingest *ingest, const char *topic, int32 partition)
 	{
 		IngestPartition *p = &ingest->partitions[(last + i) % ingest->npartitions];
 
-		if (p->partition == partition && strcmp(p->topic, topic) == 0)
+		if (p->partition == partition && (p->topic == topic || strcmp(p->topic, topic) == 0))
 		{
 			last = p - ingest->partitions;
 			return p;

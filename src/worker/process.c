@@ -25,6 +25,8 @@
 #include "compat.h"
 #include "worker/worker.h"
 
+#define STATISTICS_MS	1000
+
 Job		   *MyJob = NULL;
 
 void		(*worker_last_words) (void) = NULL;
@@ -178,20 +180,39 @@ wait_set_for(int fd)
 	return set;
 }
 
+/*
+ * Before a sleep, what was done goes to the cumulative statistics, or autovacuum
+ * would never know of it. PostgreSQL holds back what comes within a second of the
+ * last report; the sleep is then made so short that it follows in time. Returns
+ * the time to sleep.
+ */
+static long
+report_statistics(long timeout_ms)
+{
+	static TimestampTz held_back_since = 0;
+	bool		force;
+
+	if (!OidIsValid(MyDatabaseId) || timeout_ms == 0)
+		return timeout_ms;
+	force = held_back_since != 0 &&
+		TimestampDifferenceExceeds(held_back_since, GetCurrentTimestamp(), STATISTICS_MS);
+	if (pgstat_report_stat(force) <= 0)
+	{
+		held_back_since = 0;
+		return timeout_ms;
+	}
+	if (held_back_since == 0)
+		held_back_since = GetCurrentTimestamp();
+	return timeout_ms < 0 ? STATISTICS_MS : Min(timeout_ms, STATISTICS_MS);
+}
+
 bool
 worker_wait(int fd, long timeout_ms)
 {
 	WaitEvent	event;
 	bool		woken;
 
-	/* the statistics of what was done get out while there is time */
-	if (OidIsValid(MyDatabaseId) && timeout_ms != 0)
-	{
-		long		pending = pgstat_report_stat(false);
-
-		if (pending > 0 && (timeout_ms < 0 || pending < timeout_ms))
-			timeout_ms = pending;
-	}
+	timeout_ms = report_statistics(timeout_ms);
 	woken = WaitEventSetWait(wait_set_for(fd), timeout_ms, &event, 1, PG_WAIT_EXTENSION) > 0 &&
 		(event.events & WL_LATCH_SET) != 0;
 	if (woken)

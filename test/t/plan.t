@@ -11,6 +11,11 @@ use Test::More;
 
 my $count = scaled(20000);
 
+# A plan that reads the table once a batch reads ten times the count, since a batch is
+# a thousand messages; one that reads it once a message, far more. A tiny table may
+# well be read as a whole, while it is tiny.
+my $bound = 3 * $count;
+
 # No autovacuum: its ANALYZE would have the plan made anew.
 my $node = NexusKafka::Cluster->make('plan', embedded => 1, conf => { autovacuum => 'off' });
 $node->create_extension('postgres');
@@ -26,21 +31,26 @@ sub sequential_reads
 		"SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'prospect_tracking'");
 }
 
-# By thousands, because the embedded broker keeps no more than a few megabytes.
+# By thousands, because the embedded broker keeps no more than a few megabytes. Keys
+# without an order: the statement looks up only ids that aren't beyond all others.
 sub ingest
 {
 	my ($from, $to) = @_;
 	for (my $next = $from; $next <= $to; $next += 4000)
 	{
 		my $last = $next + 3999 < $to ? $next + 3999 : $to;
-		$node->produce_sessions('postgres', $next, $last);
+		$node->safe_psql('postgres', <<"END");
+SELECT count(nexus_produce('nexus-prospect-ingestion', key => md5(i::text),
+         value => jsonb_build_object('sessionId', 's-' || i, 'messages', '[{"role": "user", "content": "Hola"}]'::jsonb)))
+FROM generate_series($next, $last) i
+END
 		like($node->safe_psql('postgres', "SELECT nexus_consume(timeout => '120 s')"), qr/"success"/, "ingested up to $last");
 	}
 	return;
 }
 
 ingest(1, $count);
-cmp_ok(sequential_reads($count), '<', $count, 'planned while the table was empty: no reading of the whole table');
+cmp_ok(sequential_reads($count), '<', $bound, 'planned while the table was empty: no reading of the whole table');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM prospect_tracking'), $count, 'all are there');
 
 # A table of 20 rows, and statistics that say so.
@@ -52,7 +62,7 @@ ingest($count + 1, $count + 20);
 $node->safe_psql('postgres', 'ANALYZE prospect_tracking');
 my $before = sequential_reads($count + 20);
 ingest($count + 21, 2 * $count + 20);
-cmp_ok(sequential_reads(2 * $count + 20) - $before, '<', $count, 'planned with statistics of 20 rows: neither');
+cmp_ok(sequential_reads(2 * $count + 20) - $before, '<', $bound, 'planned with statistics of 20 rows: neither');
 
 no_crash_ok($node);
 done_testing();
