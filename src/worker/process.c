@@ -137,7 +137,9 @@ worker_service(void)
 		ProcDiePending = false;
 		if (last_words)
 			last_words();
-		proc_exit(0);
+
+		/* the postmaster starts the launcher, which has no job, again after a 1 only */
+		proc_exit(MyJob ? 0 : 1);
 	}
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
