@@ -16,6 +16,20 @@
 PG_FUNCTION_INFO_V1(nexus_flush);
 PG_FUNCTION_INFO_V1(nexus_consume);
 
+/* Just after CREATE EXTENSION it is on its way; in a database that is paused as a whole none comes: NULL. */
+static Job *
+wait_for_job(JobKind kind, const char *name, TimestampTz deadline)
+{
+	Job		   *job;
+
+	while ((job = job_lookup(kind, MyDatabaseId, name)) == NULL && GetCurrentTimestamp() < deadline)
+	{
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(10000);
+	}
+	return job;
+}
+
 static bool
 flush(Job *relay, TimestampTz deadline)
 {
@@ -39,31 +53,16 @@ nexus_flush(PG_FUNCTION_ARGS)
 	Job		   *relay;
 
 	request_check_possible("nexus_flush");
-	while ((relay = job_lookup(JOB_RELAY, MyDatabaseId, "")) == NULL)
-	{
-		/* just created, or paused as a whole: then no relay comes */
-		if (GetCurrentTimestamp() >= deadline)
-			PG_RETURN_BOOL(false);
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(10000);
-	}
-	PG_RETURN_BOOL(flush(relay, deadline));
+	relay = wait_for_job(JOB_RELAY, "", deadline);
+	PG_RETURN_BOOL(relay && flush(relay, deadline));
 }
 
 /* ---- nexus_consume ---- */
 
-static Datum answer(const char *format,...) pg_attribute_printf(1, 2);
-
 static Datum
-answer(const char *format,...)
+answer(const char *json)
 {
-	char		text[1024];
-	va_list		args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json));
 }
 
 static Datum
@@ -81,7 +80,7 @@ answer_error(Job *job)
 	initStringInfo(&json);
 	escape_json(&json, psprintf("%s%s%s", state == JOB_RUNNING ? "not done in time" : job_state_name(state),
 								reason[0] ? ": " : "", reason));
-	return answer("{\"status\":\"error\",\"error\":%s}", json.data);
+	return answer(psprintf("{\"status\":\"error\",\"error\":%s}", json.data));
 }
 
 /* The messages taken in since the last such answer; several callers share them out. */
@@ -92,19 +91,6 @@ count_unreported(Job *job)
 	uint64		reported = pg_atomic_exchange_u64(&job->reported, messages);
 
 	return messages > reported ? messages - reported : 0;
-}
-
-static Job *
-wait_for_job(const char *pipeline, TimestampTz deadline)
-{
-	Job		   *job;
-
-	while ((job = job_lookup(JOB_INGEST, MyDatabaseId, pipeline)) == NULL && GetCurrentTimestamp() < deadline)
-	{
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(10000);
-	}
-	return job;
 }
 
 Datum
@@ -124,7 +110,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 	if (relay && job_get_state(relay) == JOB_RUNNING)
 		(void) request_and_wait(relay, GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2);
 
-	job = wait_for_job(pipeline, deadline);
+	job = wait_for_job(JOB_INGEST, pipeline, deadline);
 	if (job == NULL)
 		return answer("{\"status\":\"error\",\"error\":\"the pipeline does not run: see nexus_status\"}");
 	if (!request_and_wait(job, deadline))
@@ -132,5 +118,5 @@ nexus_consume(PG_FUNCTION_ARGS)
 	n = count_unreported(job);
 	if (n == 0)
 		return answer("{\"status\":\"idle\"}");
-	return answer("{\"status\":\"success\",\"processedCount\":" UINT64_FORMAT "}", n);
+	return answer(psprintf("{\"status\":\"success\",\"processedCount\":" UINT64_FORMAT "}", n));
 }

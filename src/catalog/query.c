@@ -20,27 +20,32 @@
 
 #include "catalog/tables.h"
 
-static char *schema_prefix = NULL;
+static char *schema_name = NULL;
 static Oid	schema_oid = InvalidOid;
 static uint32 schema_generation = 0;
 
+/*
+ * Looks at the schema's name each time: it may have been renamed, and somebody
+ * else may own a schema of the old name now.
+ */
 void
 catalog_use_schema(Oid schema)
 {
-	char	   *name;
+	char	   *name = get_namespace_name(schema);
 
-	if (schema == schema_oid)
-		return;
-	name = get_namespace_name(schema);
 	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),
 				 errmsg("the schema of extension %s is gone", NEXUS_EXTENSION)));
-	if (schema_prefix)
-		pfree(schema_prefix);
-	schema_prefix = MemoryContextStrdup(TopMemoryContext, psprintf("%s.", quote_identifier(name)));
-	schema_oid = schema;
-	schema_generation++;
+	if (schema != schema_oid || strcmp(name, schema_name) != 0)
+	{
+		if (schema_name)
+			pfree(schema_name);
+		schema_name = MemoryContextStrdup(TopMemoryContext, name);
+		schema_oid = schema;
+		schema_generation++;
+	}
+	pfree(name);
 }
 
 bool
@@ -66,7 +71,7 @@ expand(const char *sql)
 	for (; *sql; sql++)
 	{
 		if (*sql == '@')
-			appendStringInfoString(&text, schema_prefix);
+			appendStringInfo(&text, "%s.", quote_identifier(schema_name));
 		else
 			appendStringInfoChar(&text, *sql);
 	}
@@ -78,6 +83,8 @@ prepare(CatalogQuery *query)
 {
 	SPIPlanPtr	plan;
 
+	if (OidIsValid(schema_oid))
+		catalog_use_schema(schema_oid);
 	if (query->plan && query->generation == schema_generation)
 		return;
 	if (query->plan)

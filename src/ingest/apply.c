@@ -23,7 +23,6 @@
 #include "nexus_kafka.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/acl.h"
@@ -95,11 +94,13 @@ run_statement(Attempt *attempt)
 {
 	Ingest	   *ingest = attempt->ingest;
 	Batch	   *batch = ingest->batch;
-	int			settings = NewGUCNestLevel();
+	int			settings;
 	int			rc;
 
+	/* until the transaction ends: for deferred triggers too */
 	(void) set_config_option("search_path", ingest->pipeline->search_path,
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	settings = NewGUCNestLevel();
 	assume_role(ingest->pipeline->run_as);
 	prepare_statement(ingest);
 
@@ -115,7 +116,7 @@ run_statement(Attempt *attempt)
 		SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
 	current_batch = NULL;
 
-	/* also what the statement has set for the session */
+	/* what the statement has set for the session */
 	AtEOXact_GUC(false, settings);
 }
 
@@ -228,8 +229,7 @@ note_applied(const Attempt *attempt)
 	}
 	batch->next = attempt->hi;
 	ingest->taken_in += attempt->hi - attempt->lo;
-	if (XactLastCommitEnd != InvalidXLogRecPtr)
-		ingest->last_commit = XactLastCommitEnd;
+	ingest_note_commit(ingest);
 
 	pg_atomic_fetch_add_u64(&MyJob->messages, attempt->hi - attempt->lo);
 	pg_atomic_fetch_add_u64(&MyJob->rows, attempt->rows);
@@ -395,6 +395,7 @@ apply_batch(Ingest *ingest, ErrorData **error)
 {
 	ApplyOutcome outcome = APPLY_DONE;
 
+	batch_forget_errors(ingest->batch);
 	while (outcome == APPLY_DONE && !batch_is_empty(ingest->batch))
 	{
 		outcome = apply_range(ingest, ingest->batch->next,

@@ -56,6 +56,19 @@ batch_release(Batch *batch)
 	MemoryContextReset(batch->context);
 }
 
+/*
+ * Takes back what was judged of the messages that are not taken in yet, with all
+ * errors: at the next try another statement may stand there, and a batch that
+ * fails for a day must not keep a day's errors.
+ */
+void
+batch_forget_errors(Batch *batch)
+{
+	for (int i = batch->next; i < batch->n; i++)
+		batch->dead[i] = NULL;
+	MemoryContextReset(batch->context);
+}
+
 int
 batch_slice(const Batch *batch, int max_bytes)
 {

@@ -110,7 +110,8 @@ note_ends(Ingest *ingest, const KafkaAnswer *answer)
 		if (p)
 			p->wanted = answer->ends[i].offset;
 	}
-	ingest->ends_known = ingest->ticket != 0 && ingest->asked_ends;
+	/* partitions that came with this very answer are asked for next time */
+	ingest->ends_known = ingest->ticket != 0 && ingest->asked_ends && answer->nends == ingest->npartitions;
 }
 
 static void
@@ -346,13 +347,17 @@ void
 nexus_ingest_main(Datum arg)
 {
 	Ingest	   *ingest;
-	KafkaSetting settings[1];
+	KafkaSetting settings[2];
+	int			nsettings = 1;
 
 	worker_begin(arg, JOB_INGEST);
 	worker_connect();
 	ingest = start();
 	settings[0] = (KafkaSetting) {"group.id", ingest->group_id};
-	while (!link_open(&ingest->link, KAFKA_CONSUMER, settings, lengthof(settings)))
+	/* the embedded broker answers a fetch when its time is up, not when a message comes */
+	if (link_is_embedded())
+		settings[nsettings++] = (KafkaSetting) {"fetch.wait.max.ms", "20"};
+	while (!link_open(&ingest->link, KAFKA_CONSUMER, settings, nsettings))
 		worker_wait(-1, -1);
 	ingest->next_look = GetCurrentTimestamp();
 

@@ -24,7 +24,7 @@
 
 typedef struct Batch
 {
-	MemoryContext context;		/* reset with the batch; holds the errors */
+	MemoryContext context;		/* reset with the batch and before each try; holds the errors */
 	KafkaMessage *messages;
 	ErrorData **dead;			/* the error of a message that is to be a dead letter */
 	int			n;
@@ -81,6 +81,7 @@ extern Batch *batch_create(MemoryContext parent, int max);
 extern int	batch_fetch(Batch *batch, KafkaClient *client);
 extern void batch_drop(Batch *batch, int i);
 extern void batch_release(Batch *batch);
+extern void batch_forget_errors(Batch *batch);
 static inline bool
 batch_is_empty(const Batch *batch)
 {
@@ -130,6 +131,10 @@ extern void partitions_learn(Ingest *ingest, const KafkaAnswer *answer);
 /* Drops what is not to be taken in: of no partition of this worker, or behind its offset. */
 extern void partitions_check_messages(Ingest *ingest, int first);
 extern IngestPartition *partition_find(Ingest *ingest, const char *topic, int32 partition);
+
+
+/* Remembers the last commit, which is to be on disk before anybody is told of it. */
+extern void ingest_note_commit(Ingest *ingest);
 
 /* Moves offsets over what holds no message (control records, compacted ones). */
 extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset);

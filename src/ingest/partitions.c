@@ -9,6 +9,7 @@
  */
 #include "nexus_kafka.h"
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -240,6 +241,14 @@ skip_body(void *arg)
 	skip->moved = catalog_offsets_move(skip->ingest->pipeline->name, &skip->move, 1);
 }
 
+/* To be flushed before anybody is told. */
+void
+ingest_note_commit(Ingest *ingest)
+{
+	if (XactLastCommitEnd != InvalidXLogRecPtr)
+		ingest->last_commit = XactLastCommitEnd;
+}
+
 void
 partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset)
 {
@@ -251,6 +260,7 @@ partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset)
 	if (!skip.moved)
 		worker_restart();		/* somebody else moved it: read where it is now */
 	partition->next = offset;
+	ingest_note_commit(ingest);
 }
 
 /* ---- what others see ---- */

@@ -181,7 +181,7 @@ kafka_client_close(KafkaClient *client, int timeout_ms)
 {
 	/* what wasn't sent must not be waited for; whoever sent it knows it isn't acknowledged */
 	if (rd_kafka_type(client->rk) == RD_KAFKA_PRODUCER)
-		rd_kafka_purge(client->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+		(void) rd_kafka_purge(client->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 	return kafka_run_bounded(finish_client, client, timeout_ms);
 }
 

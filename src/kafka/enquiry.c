@@ -96,7 +96,12 @@ ask_ends(Enquirer *e)
 	}
 
 	e->answer.ends = calloc(e->ends->cnt, sizeof(KafkaPosition));
-	for (int i = 0; e->answer.ends && i < e->ends->cnt; i++)
+	if (e->answer.ends == NULL)
+	{
+		kafka_failure_set(&e->answer.failure, RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE, "out of memory");
+		return false;
+	}
+	for (int i = 0; i < e->ends->cnt; i++)
 	{
 		e->answer.ends[i].topic = strdup(e->ends->elems[i].topic);
 		e->answer.ends[i].partition = e->ends->elems[i].partition;

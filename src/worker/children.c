@@ -19,7 +19,7 @@
 #define FIRST_DELAY_MS		1000
 #define LONGEST_DELAY_MS	60000
 #define NO_SLOT_DELAY_MS	10000
-#define EARLY_END_MS		10000	/* a worker that ends sooner makes the delay grow */
+#define EARLY_END_MS		10000	/* a worker that ends sooner, untold, makes the delay grow */
 
 typedef struct Child
 {
@@ -96,6 +96,8 @@ note_end(Job *job, Child *child, TimestampTz now)
 	child->handle = NULL;
 	if (job->restart_at_once)
 		child->delay_ms = 0;
+	else if (job->told_to_end)
+		child->delay_ms = FIRST_DELAY_MS;
 	else if (child->delay_ms > 0 && !TimestampDifferenceExceeds(child->started, now, EARLY_END_MS))
 		child->delay_ms = Min(child->delay_ms * 2, LONGEST_DELAY_MS);
 	else
@@ -145,7 +147,10 @@ children_tend(const Parent *parent)
 		bool		mine;
 		long		due;
 
-		/* only the parent frees its jobs, so what is seen here stays */
+		/*
+		 * Its parent frees a job, or the worker itself when it retires. Should that
+		 * be now, a worker may be started for nothing, and finds nothing to attach to.
+		 */
 		LWLockAcquire(nexus_shared->lock, LW_SHARED);
 		mine = job->in_use && parent->is_mine(job) && !database_is_held(job->database);
 		LWLockRelease(nexus_shared->lock);

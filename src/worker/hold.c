@@ -37,11 +37,10 @@ static ProcessUtility_hook_type previous_utility_hook = NULL;
 /* The hold of this transaction; ends with it, however it ends. */
 static Oid	held_until_end = InvalidOid;
 
-static bool
+/* The caller holds the lock. */
+static void
 end_workers(Oid database)
 {
-	bool		any = false;
-
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
@@ -50,32 +49,22 @@ end_workers(Oid database)
 			continue;
 		job->restart_at_once = true;
 		kill(job->pid, SIGTERM);
-		any = true;
 	}
-	return any;
 }
 
+/* Has the database jobs (with_worker: that a worker does now)? */
 static bool
-has_jobs(Oid database)
+has_jobs(Oid database, bool with_worker)
 {
 	bool		any = false;
 
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
 	for (int i = 0; i < nexus_max_jobs && !any; i++)
-		any = nexus_shared->jobs[i].in_use && nexus_shared->jobs[i].database == database;
-	LWLockRelease(nexus_shared->lock);
-	return any;
-}
+	{
+		Job		   *job = &nexus_shared->jobs[i];
 
-static bool
-has_workers(Oid database)
-{
-	bool		any = false;
-
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && !any; i++)
-		any = nexus_shared->jobs[i].in_use && nexus_shared->jobs[i].database == database &&
-			nexus_shared->jobs[i].pid != 0;
+		any = job->in_use && job->database == database && (!with_worker || job->pid != 0);
+	}
 	LWLockRelease(nexus_shared->lock);
 	return any;
 }
@@ -97,7 +86,7 @@ hold_begin(Oid database)
 	LWLockRelease(nexus_shared->lock);
 
 	ConditionVariablePrepareToSleep(&nexus_shared->worker_left);
-	while (has_workers(database) &&
+	while (has_jobs(database, true) &&
 		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LONGEST_WAIT_MS))
 		ConditionVariableTimedSleep(&nexus_shared->worker_left, 100, PG_WAIT_EXTENSION);
 	ConditionVariableCancelSleep();
@@ -207,7 +196,7 @@ database_to_empty(Node *parsetree)
 	if (name == NULL || !IsTransactionState())
 		return InvalidOid;
 	database = get_database_oid(name, true);
-	if (!OidIsValid(database) || !has_jobs(database))
+	if (!OidIsValid(database) || !has_jobs(database, false))
 		return InvalidOid;
 	if (object_ownercheck(DatabaseRelationId, database, GetUserId()) ||
 		(!owner_only && is_template_database(database)))

@@ -33,6 +33,7 @@ void		(*worker_last_words) (void) = NULL;
 
 static bool leave_hard = false;
 static bool retiring = false;
+static volatile sig_atomic_t told_to_end = false;
 
 static bool
 attach(Job *job, JobKind kind)
@@ -59,6 +60,7 @@ detach(int code, Datum arg)
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
 	MyJob->pid = 0;
 	MyJob->latch = NULL;
+	MyJob->told_to_end = told_to_end;
 	if (retiring)
 		job_free(MyJob);
 	LWLockRelease(nexus_shared->lock);
@@ -82,11 +84,18 @@ worker_leave_hard(void)
 	leave_hard = true;
 }
 
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	told_to_end = true;
+	die(postgres_signal_arg);
+}
+
 void
 worker_begin(Datum main_arg, JobKind kind)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, handle_sigterm);
 	on_proc_exit(leave_hard_if_needed, 0);
 
 	MyJob = &nexus_shared->jobs[DatumGetInt32(main_arg)];

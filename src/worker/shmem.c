@@ -10,6 +10,7 @@
 
 #include <stdarg.h>
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -157,6 +158,7 @@ job_create(JobKind kind, Oid database, const char *name)
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
+		TimestampTz now;
 
 		if (job->in_use)
 			continue;
@@ -172,10 +174,11 @@ job_create(JobKind kind, Oid database, const char *name)
 		job->restart_at_once = false;
 		reset_counters(job);
 
+		now = GetCurrentTimestamp();
 		SpinLockAcquire(&job->mutex);
 		job->state = JOB_STARTING;
 		job->reason[0] = '\0';
-		job->since = job->counted_since = GetCurrentTimestamp();
+		job->since = job->counted_since = now;
 		job->error[0] = '\0';
 		job->error_at = 0;
 		SpinLockRelease(&job->mutex);
@@ -206,24 +209,37 @@ database_is_held(Oid database)
 
 /* ---- state ---- */
 
+/* As much as fits, without half a character at the end. */
+static void
+copy_clipped(char *to, const char *from, int size)
+{
+	int			len = pg_mbcliplen(from, strlen(from), size - 1);
+
+	memcpy(to, from, len);
+	to[len] = '\0';
+}
+
 /* Says so in the log when the state changes, and not again while it lasts. */
 void
 job_set_state(Job *job, JobState state, const char *reason,...)
 {
+	char		whole[1024];
 	char		text[sizeof(job->reason)];
+	TimestampTz now = GetCurrentTimestamp();
 	JobState	before;
 	va_list		args;
 
 	va_start(args, reason);
-	vsnprintf(text, sizeof(text), reason ? reason : "", args);
+	vsnprintf(whole, sizeof(whole), reason ? reason : "", args);
 	va_end(args);
+	copy_clipped(text, whole, sizeof(text));
 
 	SpinLockAcquire(&job->mutex);
 	before = job->state;
 	job->state = state;
 	strlcpy(job->reason, text, sizeof(job->reason));
 	if (state != before)
-		job->since = GetCurrentTimestamp();
+		job->since = now;
 	SpinLockRelease(&job->mutex);
 
 	if (state == before || state == JOB_STARTING)
@@ -250,10 +266,14 @@ job_get_state(Job *job)
 void
 job_set_error(Job *job, int sqlstate, const char *message)
 {
+	char		text[sizeof(job->error)];
+	TimestampTz now = GetCurrentTimestamp();
+
+	copy_clipped(text, message, sizeof(text));
 	SpinLockAcquire(&job->mutex);
 	job->error_sqlstate = sqlstate;
-	strlcpy(job->error, message, sizeof(job->error));
-	job->error_at = GetCurrentTimestamp();
+	strlcpy(job->error, text, sizeof(job->error));
+	job->error_at = now;
 	SpinLockRelease(&job->mutex);
 }
 

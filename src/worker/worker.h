@@ -73,8 +73,9 @@ typedef struct Job
 	/* of the worker, NULL: none; read without a lock: a stale one wakes a stranger, no harm */
 	Latch	   *volatile latch;
 
-	/* written by the worker only, read by its parent after the worker's end */
+	/* written while there is a worker, read by its parent after the worker's end */
 	bool		restart_at_once;
+	bool		told_to_end;	/* by SIGTERM: no sign of trouble */
 
 	slock_t		mutex;			/* guards the fields down to counted_since */
 	JobState	state;

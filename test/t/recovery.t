@@ -5,6 +5,7 @@ use warnings;
 
 use NexusKafka::Checks;
 use NexusKafka::Cluster;
+use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep);
 
@@ -31,7 +32,12 @@ sub end_worker
 	$end->($pid);
 	if ($kind eq 'broker')
 	{
-		sleep 0.05 while broker_pid() == $pid;
+		my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+		while (broker_pid() == $pid)
+		{
+			die "no new embedded broker" if time > $deadline;
+			sleep 0.05;
+		}
 	}
 	else
 	{
@@ -48,6 +54,10 @@ foreach my $kind (@kinds)
 }
 end_worker('relay', sub { $node->safe_psql('postgres', "SELECT pg_terminate_backend($_[0])") });
 works_ok($node, 'postgres', 'after pg_terminate_backend too');
+
+# One that is told to end, again and again, is no worker in trouble.
+end_worker('supervisor', sub { kill('TERM', $_[0]) }) for 1 .. 6;
+works_ok($node, 'postgres', 'after six more of the supervisor the back-off has not grown');
 is($node->crashes, 0, 'the server did not restart its processes for any of them');
 
 foreach my $kind (@kinds)

@@ -4,7 +4,6 @@
  */
 #include <arpa/inet.h>
 #include <librdkafka/rdkafka.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,15 +13,7 @@
 
 #include "kafka/kafka.h"
 #include "tap.h"
-
-static void
-wait_for(KafkaClient *client)
-{
-	struct pollfd fd = {kafka_client_fd(client), POLLIN, 0};
-
-	poll(&fd, 1, 1000);
-	kafka_client_serve(client);
-}
+#include "wait.h"
 
 static void
 await_answer(KafkaClient *client, KafkaAnswer *answer)

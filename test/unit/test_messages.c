@@ -2,23 +2,14 @@
  * test_messages.c
  *		A message's way through the embedded broker, and what comes with it.
  */
-#include <poll.h>
 
 #include "kafka/kafka.h"
 #include "tap.h"
+#include "wait.h"
 
 static KafkaEmbedded *broker;
 static KafkaClient *producer;
 static KafkaClient *consumer;
-
-static void
-wait_for(KafkaClient *client)
-{
-	struct pollfd fd = {kafka_client_fd(client), POLLIN, 0};
-
-	poll(&fd, 1, 1000);
-	kafka_client_serve(client);
-}
 
 static void
 open_all(void)

@@ -17,7 +17,7 @@ $kafka->create_topic('nexus-prospect-ingestion', 1);
 my $node = NexusKafka::Cluster->make('outage', bootstrap => $kafka->bootstrap, conf => { synchronous_commit => 'on' });
 $node->create_extension('postgres');
 runs_ok($node, 'postgres');
-my $clients = clients_start($node, ('postgres') x 2);
+my $clients = clients_start($node, ('postgres') x 8);
 
 sub rows { return $node->safe_psql('postgres', 'SELECT count(*) FROM prospect_tracking') }
 
