@@ -58,8 +58,8 @@ foreach my $db (map { "restored_$_" } sort keys %restore)
 	is($node->status($db, 'outbox', 'outbox')->{state}, 'paused', "$db is still paused");
 	$node->safe_psql($db, "SELECT nexus_resume(); SELECT nexus_resume('prospect_tracking')");
 	works_ok($node, $db, 'and works after nexus_resume()');
-	$node->safe_psql($db, q(SELECT nexus_produce('nexus-prospect-ingestion', 'no json'::text, 'bad again')));
-	$node->wait_rows($db, q(nexus_dead_letters WHERE key = 'bad again'), 1);
+	$node->safe_psql($db, "SELECT nexus_produce('nexus-prospect-ingestion', 'no json'::text, 'bad in $db')");
+	$node->wait_rows($db, "nexus_dead_letters WHERE key = 'bad in $db'", 1);
 	pass('dead letters have ids that are free');
 }
 
