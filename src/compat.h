@@ -10,6 +10,7 @@
 #include "access/transam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_proc.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
@@ -30,6 +31,13 @@ object_ownercheck(Oid classid, Oid objectid, Oid roleid)
 		return pg_database_ownercheck(objectid, roleid);
 	Assert(classid == ExtensionRelationId);
 	return pg_extension_ownercheck(objectid, roleid);
+}
+
+static inline AclResult
+object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
+{
+	Assert(classid == ProcedureRelationId);
+	return pg_proc_aclcheck(objectid, roleid, mode);
 }
 #endif
 

@@ -48,6 +48,12 @@ catalog_use_schema(Oid schema)
 	pfree(name);
 }
 
+Oid
+catalog_schema(void)
+{
+	return schema_oid;
+}
+
 bool
 catalog_locate(void)
 {

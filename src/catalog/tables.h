@@ -36,6 +36,7 @@ typedef struct CatalogQuery
 /* Finds the extension's schema; false if the extension isn't installed here. */
 extern bool catalog_locate(void);
 extern void catalog_use_schema(Oid schema);
+extern Oid	catalog_schema(void);
 
 /* Runs the query and checks that it did what it was to do (an SPI_OK_ code). */
 extern uint64 catalog_run(CatalogQuery *query, Datum *values, const char *nulls, bool read_only, int expected);

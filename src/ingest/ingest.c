@@ -62,6 +62,8 @@ load_pipeline(void *arg)
 
 	if (catalog_locate())
 		ingest->pipeline = catalog_pipeline(MyJob->name, ingest->context);
+	if (ingest->pipeline)
+		ingest->room_for = partitions_count(ingest, catalog_offsets(MyJob->name, CurrentMemoryContext));
 	ingest->group_id = MemoryContextStrdup(ingest->context,
 										   psprintf("nexus_kafka-%s-%s", get_database_name(MyDatabaseId), MyJob->name));
 }
@@ -347,13 +349,18 @@ void
 nexus_ingest_main(Datum arg)
 {
 	Ingest	   *ingest;
-	KafkaSetting settings[2];
-	int			nsettings = 1;
+	KafkaMemory memory;
+	KafkaSetting settings[4];
+	int			nsettings = 0;
 
 	worker_begin(arg, JOB_INGEST);
 	worker_connect();
+	messages_scan_install_hook();
 	ingest = start();
-	settings[0] = (KafkaSetting) {"group.id", ingest->group_id};
+	memory = kafka_consumer_memory(ingest->room_for);
+	settings[nsettings++] = (KafkaSetting) {"group.id", ingest->group_id};
+	settings[nsettings++] = (KafkaSetting) {"queued.max.messages.kbytes", memory.queue_kbytes};
+	settings[nsettings++] = (KafkaSetting) {"fetch.message.max.bytes", memory.fetch_bytes};
 	/* the embedded broker answers a fetch when its time is up, not when a message comes */
 	if (link_is_embedded())
 		settings[nsettings++] = (KafkaSetting) {"fetch.wait.max.ms", "20"};

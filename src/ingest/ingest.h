@@ -6,6 +6,7 @@
  * partitions.c	which partitions, from which offset; new ones, other clusters
  * batch.c		the messages that were fetched, and how much of them is one transaction
  * messages.c	nexus_messages() and nexus_raw_messages(), which read the batch
+ * scan.c		the same as a scan in the worker's plans
  * apply.c		a range of the batch in one transaction, halved until the culprit is alone
  * triage.c		what kind of error it is
  */
@@ -58,6 +59,7 @@ typedef struct Ingest
 
 	IngestPartition *partitions;
 	int			npartitions;
+	int			room_for;		/* partitions for which the client's memory is shared out */
 	bool		assigned;
 
 	SPIPlanPtr	plan;
@@ -101,6 +103,20 @@ extern void message_try_decode(const KafkaMessage *message);
 extern Jsonb *message_headers(const KafkaMessage *message);
 extern struct varlena *message_bytes(const void *data, size_t len);
 
+#define MESSAGE_COLUMNS			7
+#define MESSAGE_COLUMN_HEADERS	7	/* its number */
+
+/* Raises (55000) if no statement of a pipeline is running. */
+extern Batch *current_batch_for(bool raw);
+
+/* Rows of messages; headers false: without them. Lives in the current context. */
+typedef struct MessageDecoder MessageDecoder;
+extern MessageDecoder *message_decoder_create(bool raw, bool headers);
+extern bool message_decode_next(MessageDecoder *decoder, Batch *batch, int *i, Datum *values, bool *nulls);
+
+/* ---- scan.c ---- */
+extern void messages_scan_install_hook(void);
+
 /* ---- triage.c ---- */
 typedef enum ErrorKind
 {
@@ -131,7 +147,7 @@ extern void partitions_learn(Ingest *ingest, const KafkaAnswer *answer);
 /* Drops what is not to be taken in: of no partition of this worker, or behind its offset. */
 extern void partitions_check_messages(Ingest *ingest, int first);
 extern IngestPartition *partition_find(Ingest *ingest, const char *topic, int32 partition);
-
+extern int	partitions_count(const Ingest *ingest, List *offsets);
 
 /* Remembers the last commit, which is to be on disk before anybody is told of it. */
 extern void ingest_note_commit(Ingest *ingest);

@@ -2,10 +2,10 @@
  * messages.c
  *		nexus_messages() and nexus_raw_messages(): the batch as rows.
  *
- * Both fill a tuplestore at one go, message by message. A value that can't be
- * decoded raises, and leaves its index in the batch, so that the worker need
- * not search for it. Outside of a pipeline's statement they raise: on another
- * node of a distributed database, say, an empty answer would lose messages.
+ * A value that can't be decoded raises, and leaves its index in the batch, so that
+ * the worker need not search for it. Outside of a pipeline's statement they raise:
+ * on another node of a distributed database, say, an empty answer would lose
+ * messages. How the worker's plans read the rows without a call: scan.c.
  */
 #include "nexus_kafka.h"
 
@@ -24,7 +24,10 @@ PG_FUNCTION_INFO_V1(nexus_raw_messages);
 
 Batch	   *current_batch = NULL;
 
-#define MESSAGE_COLUMNS	7
+#define FEW_HEADERS		8
+
+/* Room for the decoding of a usual message, so that it costs no malloc(). */
+#define ROW_CONTEXT_SIZE	(64 * 1024)
 
 /* False if the message has no timestamp, or none that PostgreSQL can hold. */
 bool
@@ -96,14 +99,14 @@ is_ascii(const char *data, size_t len)
 
 /* Never raises: what isn't text is shown as \x and hexadecimal digits. */
 static void
-set_header_string(JsonbValue *v, const void *data, size_t len)
+set_header_string(JsonbValue *v, const char *data, size_t len)
 {
 	v->type = jbvString;
 	if (is_ascii(data, len) ||
 		(GetDatabaseEncoding() == PG_UTF8 && memchr(data, '\0', len) == NULL &&
 		 pg_encoding_verifymbstr(PG_UTF8, data, len) == len))
 	{
-		v->val.string.val = pnstrdup(data, len);
+		v->val.string.val = unconstify(char *, data);	/* only read from */
 		v->val.string.len = len;
 		return;
 	}
@@ -162,16 +165,19 @@ push_header(JsonbParseState **state, const NamedHeader *headers, int n)
 	pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
 
+/* Returns few, which has room for FEW_HEADERS, or palloc'd memory. */
 static NamedHeader *
-collect_headers(const KafkaMessage *message, int *n)
+collect_headers(const KafkaMessage *message, NamedHeader *few, int *n)
 {
-	int			max = 8;
-	NamedHeader *headers = palloc(max * sizeof(NamedHeader));
+	int			max = FEW_HEADERS;
+	NamedHeader *headers = few;
 	KafkaHeader header;
 
 	for (*n = 0; kafka_message_header(message, *n, &header); (*n)++)
 	{
-		if (*n == max)
+		if (*n == max && headers == few)
+			headers = memcpy(palloc((max *= 2) * sizeof(NamedHeader)), few, FEW_HEADERS * sizeof(NamedHeader));
+		else if (*n == max)
 			headers = repalloc_huge(headers, (max *= 2) * sizeof(NamedHeader));
 		headers[*n] = (NamedHeader) {header, *n};
 	}
@@ -184,12 +190,14 @@ message_headers(const KafkaMessage *message)
 {
 	int			n;
 	int			same;
-	NamedHeader *headers = collect_headers(message, &n);
+	NamedHeader few[FEW_HEADERS];
+	NamedHeader *headers = collect_headers(message, few, &n);
 	JsonbParseState *state = NULL;
 
 	if (n == 0)
 		return NULL;
-	qsort(headers, n, sizeof(NamedHeader), compare_headers);
+	if (n > 1)
+		qsort(headers, n, sizeof(NamedHeader), compare_headers);
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < n; i += same)
 	{
@@ -211,80 +219,128 @@ show_message(void *arg)
 			   message->offset, message->partition, message->topic);
 }
 
-static void
-fill_row(const KafkaMessage *message, bool raw, Datum *values, bool *nulls)
+/*
+ * Turns messages into rows, one at a time: a row is valid until the next one. What
+ * raises leaves the message's index in the batch.
+ */
+struct MessageDecoder
 {
-	Jsonb	   *headers;
+	MemoryContext parent;
+	MemoryContext row;
+	bool		raw;
+	bool		headers;
+	const char *topic_name;		/* of the last message; messages come in runs of a topic */
+	text	   *topic;
+};
+
+Batch *
+current_batch_for(bool raw)
+{
+	if (current_batch == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s() has no messages here", raw ? "nexus_raw_messages" : "nexus_messages"),
+				 errdetail("It shows the messages of a batch, to the statement of a pipeline only, in the pipeline's worker."),
+				 errhint("Use it in the statement of a pipeline (nexus_pipelines).")));
+	return current_batch;
+}
+
+MessageDecoder *
+message_decoder_create(bool raw, bool headers)
+{
+	MessageDecoder *decoder = palloc0(sizeof(MessageDecoder));
+
+	decoder->parent = CurrentMemoryContext;
+	decoder->row = AllocSetContextCreate(CurrentMemoryContext, "nexus_kafka message",
+										 0, ROW_CONTEXT_SIZE, ALLOCSET_DEFAULT_MAXSIZE);
+	decoder->raw = raw;
+	decoder->headers = headers;
+	return decoder;
+}
+
+static void
+decode(MessageDecoder *decoder, const KafkaMessage *message, Datum *values, bool *nulls)
+{
+	Jsonb	   *headers = decoder->headers ? message_headers(message) : NULL;
 	TimestampTz timestamp = 0;
 
 	memset(nulls, 0, MESSAGE_COLUMNS * sizeof(bool));
-	values[0] = CStringGetTextDatum(message->topic);
+	values[0] = PointerGetDatum(decoder->topic);
 	values[1] = Int32GetDatum(message->partition);
 	values[2] = Int64GetDatum(message->offset);
 	nulls[3] = !message_timestamp(message, &timestamp);
 	values[3] = TimestampTzGetDatum(timestamp);
 	nulls[4] = message->key == NULL;
 	if (!nulls[4])
-		values[4] = raw ? PointerGetDatum(message_bytes(message->key, message->key_len)) : decode_key(message);
+		values[4] = decoder->raw ? PointerGetDatum(message_bytes(message->key, message->key_len)) : decode_key(message);
 	nulls[5] = message->value == NULL;
 	if (!nulls[5])
-		values[5] = raw ? PointerGetDatum(message_bytes(message->value, message->value_len)) : decode_value(message);
-	headers = message_headers(message);
+		values[5] = decoder->raw ? PointerGetDatum(message_bytes(message->value, message->value_len)) : decode_value(message);
 	nulls[6] = headers == NULL;
 	values[6] = PointerGetDatum(headers);
 }
 
-static Datum
-return_messages(FunctionCallInfo fcinfo, const char *name, bool raw)
+/* The next live message from *i on, and *i beyond it; false if there is none. */
+bool
+message_decode_next(MessageDecoder *decoder, Batch *batch, int *i, Datum *values, bool *nulls)
 {
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	Batch	   *batch = current_batch;
-	MemoryContext row_context;
+	const KafkaMessage *message;
 	MemoryContext before;
 	ErrorContextCallback callback;
+	int			at = batch_first_live(batch, *i, batch->hi);
 
-	if (batch == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s() has no messages here", name),
-				 errdetail("It shows the messages of a batch, to the statement of a pipeline only, in the pipeline's worker."),
-				 errhint("Use it in the statement of a pipeline (nexus_pipelines).")));
-
-	InitMaterializedSRF(fcinfo, 0);
-	row_context = AllocSetContextCreate(CurrentMemoryContext, "nexus_kafka message", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(decoder->row);
+	*i = at;
+	if (at >= batch->hi)
+		return false;
+	message = &batch->messages[at];
+	before = MemoryContextSwitchTo(decoder->parent);
+	if (message->topic != decoder->topic_name)
+	{
+		decoder->topic_name = message->topic;
+		decoder->topic = cstring_to_text(message->topic);
+	}
 	callback.callback = show_message;
+	callback.arg = unconstify(KafkaMessage *, message);
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
+	batch->undecodable = at;
 
-	before = MemoryContextSwitchTo(row_context);
-	for (int i = batch->lo; i < batch->hi; i++)
-	{
-		Datum		values[MESSAGE_COLUMNS];
-		bool		nulls[MESSAGE_COLUMNS];
+	MemoryContextSwitchTo(decoder->row);
+	decode(decoder, message, values, nulls);
 
-		if (batch->dead[i])
-			continue;
-		callback.arg = &batch->messages[i];
-		batch->undecodable = i;
-		fill_row(&batch->messages[i], raw, values, nulls);
-		batch->undecodable = -1;
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		MemoryContextReset(row_context);
-	}
-	MemoryContextSwitchTo(before);
+	batch->undecodable = -1;
 	error_context_stack = callback.previous;
-	MemoryContextDelete(row_context);
+	MemoryContextSwitchTo(before);
+	*i = at + 1;
+	return true;
+}
+
+static Datum
+return_messages(FunctionCallInfo fcinfo, bool raw)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	Batch	   *batch = current_batch_for(raw);
+	MessageDecoder *decoder;
+	Datum		values[MESSAGE_COLUMNS];
+	bool		nulls[MESSAGE_COLUMNS];
+	int			i = batch->lo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	decoder = message_decoder_create(raw, true);
+	while (message_decode_next(decoder, batch, &i, values, nulls))
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	return (Datum) 0;
 }
 
 Datum
 nexus_messages(PG_FUNCTION_ARGS)
 {
-	return return_messages(fcinfo, "nexus_messages", false);
+	return return_messages(fcinfo, false);
 }
 
 Datum
 nexus_raw_messages(PG_FUNCTION_ARGS)
 {
-	return return_messages(fcinfo, "nexus_raw_messages", true);
+	return return_messages(fcinfo, true);
 }

@@ -147,8 +147,8 @@ partitions_check_messages(Ingest *ingest, int first)
 	}
 }
 
-static int
-count_of_topic(const Ingest *ingest, List *offsets)
+int
+partitions_count(const Ingest *ingest, List *offsets)
 {
 	ListCell   *lc;
 	int			n = 0;
@@ -162,7 +162,7 @@ count_of_topic(const Ingest *ingest, List *offsets)
 static void
 assign(Ingest *ingest, List *offsets)
 {
-	int			n = count_of_topic(ingest, offsets);
+	int			n = partitions_count(ingest, offsets);
 	KafkaPosition *positions = palloc(n * sizeof(KafkaPosition));
 	KafkaFailure failure;
 	ListCell   *lc;
@@ -221,6 +221,8 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 	strlcpy(ingest->link.cluster_id, cluster_id, sizeof(ingest->link.cluster_id));
 
 	/* from here on: what is assigned is what the table says */
+	if (Max(partitions_count(ingest, reading.offsets), 1) != Max(ingest->room_for, 1))
+		worker_restart();		/* a client's memory can't be shared out anew */
 	assign(ingest, reading.offsets);
 }
 

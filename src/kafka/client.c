@@ -167,6 +167,7 @@ finish_client(void *arg)
 		kafka_enquirer_end(client->enquirer);
 	if (client->assigned)
 		rd_kafka_topic_partition_list_destroy(client->assigned);
+	kafka_lanes_close(client);
 	if (client->message_queue)
 		rd_kafka_queue_destroy(client->message_queue);
 	rd_kafka_queue_destroy(client->log_queue);

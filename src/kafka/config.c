@@ -52,10 +52,8 @@ static const Property consumer_properties[] = {
 	{"enable.partition.eof", "true"},
 	{"allow.auto.create.topics", "false"},
 	{"check.crcs", "true"},
-	/* bounded memory: the default is 64 MiB, and more with many partitions */
-	{"queued.max.messages.kbytes", "4096"},
+	/* bounded memory: the default is 64 MiB; see kafka_consumer_memory() too */
 	{"fetch.max.bytes", "2097152"},
-	{"fetch.message.max.bytes", "1048576"},
 	{"fetch.error.backoff.ms", "200"},
 };
 

@@ -11,6 +11,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define QUEUES_BYTES		(4 * 1024 * 1024)	/* of messages fetched ahead, of all partitions */
+#define LEAST_QUEUE_BYTES	(64 * 1024)
+#define MOST_FETCHED_BYTES	(1024 * 1024)
+
+/* A fetch adds to a queue that isn't full, so what is held is twice as much at most. */
+KafkaMemory
+kafka_consumer_memory(int npartitions)
+{
+	KafkaMemory memory;
+	int			bytes = QUEUES_BYTES / (npartitions > 1 ? npartitions : 1);
+
+	if (bytes < LEAST_QUEUE_BYTES)
+		bytes = LEAST_QUEUE_BYTES;
+	snprintf(memory.queue_kbytes, sizeof(memory.queue_kbytes), "%d", bytes / 1024);
+	if (bytes > MOST_FETCHED_BYTES)
+		bytes = MOST_FETCHED_BYTES;
+	snprintf(memory.fetch_bytes, sizeof(memory.fetch_bytes), "%d", bytes);
+	return memory;
+}
+
 static rd_kafka_topic_partition_list_t *
 make_list(const KafkaPosition *positions, size_t n)
 {
@@ -38,6 +58,7 @@ kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_
 		kafka_failure_set(failure, code, NULL);
 		return false;
 	}
+	kafka_lanes_close(client);
 	if (client->assigned)
 		rd_kafka_topic_partition_list_destroy(client->assigned);
 	client->assigned = list;
@@ -110,16 +131,24 @@ kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 {
 	size_t		n = 0;
 	ssize_t		got;
+	bool		from_common;
 
 	if (!reserve(client, max))
 		return 0;
 	got = rd_kafka_consume_batch_queue(client->message_queue, 0, client->fetched, max);
+	from_common = got > 0;
+	if (!from_common)
+		got = (ssize_t) kafka_lanes_take(client, client->fetched, max);
 	for (ssize_t i = 0; i < got; i++)
 	{
 		rd_kafka_message_t *rkm = client->fetched[i];
 
 		if (rkm->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
 			fill_message(rkm, &messages[n++]);
+			if (from_common)
+				kafka_lane_open(client, messages[n - 1].topic, rkm->partition);
+		}
 		else
 		{
 			fill_event(rkm, &client->events[client->nevents++]);

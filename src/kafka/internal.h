@@ -11,6 +11,7 @@
 #include "kafka/kafka.h"
 
 typedef struct Enquirer Enquirer;
+typedef struct Lane Lane;
 
 /*
  * Everything but rk and wakeup[1], which librdkafka's functions and the
@@ -42,6 +43,8 @@ struct KafkaClient
 	size_t		next_event;
 	size_t		maxevents;
 	bool		needs_nudge;
+	Lane	   *lanes;
+	size_t		nlanes;
 
 	Enquirer   *enquirer;
 };
@@ -59,6 +62,11 @@ extern rd_kafka_conf_t *kafka_config_build(KafkaKind kind, const KafkaSetting *s
 
 /* producer.c */
 extern void kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque);
+
+/* lanes.c */
+extern void kafka_lane_open(KafkaClient *client, const char *topic, int32_t partition);
+extern size_t kafka_lanes_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max);
+extern void kafka_lanes_close(KafkaClient *client);
 
 /* enquiry.c */
 extern void kafka_enquirer_end(Enquirer *enquirer);

@@ -13,6 +13,7 @@
  * errors.c	what an error of Kafka means for a message
  * producer.c	sending, delivery reports
  * consumer.c	assigned partitions, messages, offsets
+ * lanes.c		several partitions in step
  * enquiry.c	questions that librdkafka only answers to a thread that waits
  * embedded.c	a broker inside this process
  */
@@ -173,13 +174,26 @@ typedef struct KafkaEvent
 	KafkaFailure failure;
 } KafkaEvent;
 
+/*
+ * What bounds the memory of a consumer of so many partitions: values for
+ * queued.max.messages.kbytes and fetch.message.max.bytes. Known at the opening only.
+ */
+typedef struct KafkaMemory
+{
+	char		queue_kbytes[12];
+	char		fetch_bytes[12];
+} KafkaMemory;
+
+extern KafkaMemory kafka_consumer_memory(int npartitions);
+
 /* Reads these partitions from these offsets, and no others. Copies its input. */
 extern bool kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_t n,
 								  KafkaFailure *failure);
 
 /*
- * What is there now, without waiting: up to max messages and events. The
- * messages are to be released by the caller. The events wait until they are
+ * What is there now, without waiting: up to max messages and events, of several
+ * partitions the earliest first (lanes.c). The messages are to be released by the
+ * caller. The events wait until they are
  * asked for, each valid until the next fetch. They came among the messages and
  * are to be looked at after them: an end that later messages have passed tells
  * nothing any more.

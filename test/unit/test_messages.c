@@ -129,6 +129,54 @@ test_events(void)
 	is_int(next_event()->kind, KAFKA_EVENT_OFFSET_GONE, "an offset beyond the end is gone, not reset");
 }
 
+#define IN_STEP	40
+
+/* Each hand-over of several partitions is in the order of time, each partition in that of its offsets. */
+static void
+test_in_step(void)
+{
+	KafkaPosition both[] = {{"step", 0, KAFKA_OFFSET_EARLIEST}, {"step", 1, KAFKA_OFFSET_EARLIEST}};
+	KafkaFailure failure;
+	KafkaMessage messages[IN_STEP];
+	int64_t		next[2] = {0, 0};
+	int			total = 0;
+	bool		timely = true;
+	bool		complete = true;
+
+	kafka_embedded_create_topic(broker, "step", 2, &failure);
+	kafka_consumer_assign(consumer, both, 2, &failure);
+	for (int i = 0; i < IN_STEP; i++)
+	{
+		KafkaRecord record = {i, "step", i % 2, NULL, 0, "x", 1, NULL, 0};
+
+		complete = complete && deliver(&record).code == 0;
+		if (i == 1)				/* both partitions have their lanes from here on */
+			for (; total < 2; total++)
+			{
+				KafkaMessage m = next_message();
+
+				complete = complete && m.offset == next[m.partition]++;
+				kafka_message_release(&m);
+			}
+	}
+	while (total < IN_STEP)
+	{
+		size_t		n = kafka_consumer_fetch(consumer, messages, IN_STEP);
+
+		for (size_t i = 0; i < n; i++, total++)
+		{
+			timely = timely && (i == 0 || messages[i - 1].timestamp_ms <= messages[i].timestamp_ms);
+			complete = complete && messages[i].offset == next[messages[i].partition]++;
+		}
+		for (size_t i = 0; i < n; i++)
+			kafka_message_release(&messages[i]);
+		if (n == 0)
+			wait_for(consumer);
+	}
+	ok(complete, "two partitions, each in its order, none left out");
+	ok(timely, "the earlier message of the two first");
+}
+
 static void
 test_refused(void)
 {
@@ -149,6 +197,7 @@ main(void)
 	open_all();
 	test_round_trip();
 	test_events();
+	test_in_step();
 	test_refused();
 	ok(kafka_client_close(producer, 5000), "the producer closes");
 	ok(kafka_client_close(consumer, 5000), "the consumer closes");
