@@ -18,30 +18,55 @@ COMMENT ON TABLE @extschema@.nexus_identity IS
 
 CREATE TABLE @extschema@.nexus_pipelines (
   name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
-  topic text NOT NULL CHECK (topic ~ '^[a-zA-Z0-9._-]{1,249}$' AND topic NOT IN ('.', '..')),
+  topic text NOT NULL CHECK (topic ~ '^(\^.+|[a-zA-Z0-9._-]{1,249}(,[a-zA-Z0-9._-]{1,249})*)$'),
   statement text NOT NULL,
   run_as name NOT NULL DEFAULT current_user,
   search_path text NOT NULL DEFAULT current_setting('search_path'),
+  start text NOT NULL DEFAULT 'earliest',
+  workers integer NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 32),
   batch_messages integer NOT NULL DEFAULT 1000 CHECK (batch_messages BETWEEN 1 AND 10000),
   batch_bytes integer NOT NULL DEFAULT 4194304 CHECK (batch_bytes BETWEEN 1024 AND 67108864),
+  on_error text NOT NULL DEFAULT 'dead_letter' CHECK (on_error IN ('dead_letter', 'stop')),
+  max_dead_letters integer CHECK (max_dead_letters >= 1),
+  group_id text CHECK (group_id <> '' AND octet_length(group_id) <= 249),
+  on_demand boolean NOT NULL DEFAULT false,
   paused boolean NOT NULL DEFAULT false,
-  created_at timestamptz NOT NULL DEFAULT now()
+  paused_reason text,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  started_at timestamptz
 );
 COMMENT ON TABLE @extschema@.nexus_pipelines IS
-  'One row a pipeline: a topic, and the SQL statement that takes its messages in.';
+  'One row a pipeline: a topic, and the SQL statement that takes its messages in. Change it with nexus_create_pipeline, nexus_alter_pipeline and nexus_drop_pipeline, which check what they are given.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.topic IS
+  'A topic, several with commas between them, or a regular expression that begins with ^.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.statement IS
   'One SQL statement that reads nexus_messages() or nexus_raw_messages(); a batch of messages is one execution of it.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.run_as IS 'The role whose rights the statement has.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.search_path IS 'The search_path under which the statement runs.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.start IS
+  'Where to begin in the partitions that are there at the first look: earliest, latest, a timestamp, group:NAME, or offsets as a JSON object. Partitions that come later are read from their beginning.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.workers IS 'So many processes share the partitions out.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.batch_messages IS 'At most so many messages in one transaction.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.batch_bytes IS
   'At most so many bytes of keys and values in one transaction (a single message may be larger).';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.on_error IS
+  'A message that the statement refuses: dead_letter puts it into nexus_dead_letters, stop stops the pipeline before it.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.max_dead_letters IS
+  'The pipeline pauses itself when it has so many dead letters; NULL: never.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.group_id IS
+  'The consumer group in which the broker is told the offsets, for the tools that show lag; NULL: nexus_kafka-DATABASE-NAME, or the group of start.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.on_demand IS 'Runs only while a nexus_consume() waits for it.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.paused_reason IS 'Why, where it wasn''t nexus_pause().';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.started_at IS 'When start was carried out; NULL: not yet.';
 
 CREATE TABLE @extschema@.nexus_offsets (
   pipeline text NOT NULL,
   topic text NOT NULL,
   partition integer NOT NULL CHECK (partition >= 0),
-  "offset" bigint NOT NULL CHECK ("offset" >= -2),
+  "offset" bigint NOT NULL CHECK ("offset" >= -3),
+  start_time timestamptz CHECK (("offset" = -3) = (start_time IS NOT NULL)),
+  last_offset bigint,
+  last_hash bigint,
   cluster_id text,
   updated_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (pipeline, topic, partition)
@@ -49,7 +74,9 @@ CREATE TABLE @extschema@.nexus_offsets (
 COMMENT ON TABLE @extschema@.nexus_offsets IS
   'Where each pipeline goes on reading. Written in the transaction that writes the rows; nothing else decides.';
 COMMENT ON COLUMN @extschema@.nexus_offsets."offset" IS
-  'The next offset to read; -2: the earliest one of the partition, nothing read yet.';
+  'The next offset to read; -2: the earliest one of the partition; -3: the first one from start_time on.';
+COMMENT ON COLUMN @extschema@.nexus_offsets.last_offset IS
+  'The last message taken in, and (last_hash) a hash of it: a topic that was deleted and made again has another one there.';
 COMMENT ON COLUMN @extschema@.nexus_offsets.cluster_id IS 'The Kafka cluster that the offset belongs to.';
 
 CREATE TABLE @extschema@.nexus_dead_letters (
@@ -183,6 +210,32 @@ COMMENT ON FUNCTION @extschema@.nexus_valid_prospect(jsonb) IS
   'True for the value of a prospect message that keeps to the contract; otherwise an error that says what is wrong (SQLSTATE 22023). For the statement of the pipeline prospect_tracking.';
 
 
+/* ------------------------------------------------------------- pipelines */
+
+CREATE FUNCTION @extschema@.nexus_create_pipeline(
+  name text, topic text, statement text, options jsonb DEFAULT '{}')
+RETURNS void
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_create_pipeline';
+COMMENT ON FUNCTION @extschema@.nexus_create_pipeline(text, text, text, jsonb) IS
+  'Makes a pipeline: a topic (several with commas between them, or ^ and a regular expression) and the SQL statement that takes its messages in, with the rights and the search_path of the caller. Options: start, workers, batch_messages, batch_bytes, on_error, max_dead_letters, group_id, on_demand. SQLSTATE 42710 if the name is taken, 22023 for a bad topic or option, 42601 for a statement that can''t be one; what PostgreSQL says of the statement otherwise.';
+
+CREATE FUNCTION @extschema@.nexus_alter_pipeline(
+  name text, topic text DEFAULT NULL, statement text DEFAULT NULL, options jsonb DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_alter_pipeline';
+COMMENT ON FUNCTION @extschema@.nexus_alter_pipeline(text, text, text, jsonb) IS
+  'Changes what is given of a pipeline, from the commit on; NULL, and options not named, stay. A new statement takes the search_path of the caller along. SQLSTATE 42704 if there is none of that name, 42501 without the rights of its role, 55000 for a new start of one that has begun; otherwise as nexus_create_pipeline().';
+
+CREATE FUNCTION @extschema@.nexus_drop_pipeline(name text)
+RETURNS void
+LANGUAGE C VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'nexus_drop_pipeline';
+COMMENT ON FUNCTION @extschema@.nexus_drop_pipeline(text) IS
+  'Stops a pipeline and removes it with its offsets. Its dead letters stay. SQLSTATE 42704 if there is none of that name, 42501 without the rights of its role.';
+
+
 /* -------------------------------------------------------------- steering */
 
 CREATE FUNCTION @extschema@.nexus_pause(pipeline text)
@@ -190,14 +243,30 @@ RETURNS void
 LANGUAGE C VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'nexus_pause';
 COMMENT ON FUNCTION @extschema@.nexus_pause(text) IS
-  'Stops a pipeline, from the commit of this transaction on, until nexus_resume(pipeline). Its offsets stay. SQLSTATE 42704 if there is none of that name.';
+  'Stops a pipeline until nexus_resume(pipeline); it has stopped when the function returns, and goes on if the transaction is rolled back. Its offsets stay. SQLSTATE 42704 if there is none of that name.';
 
 CREATE FUNCTION @extschema@.nexus_resume(pipeline text)
 RETURNS void
 LANGUAGE C VOLATILE STRICT
 AS 'MODULE_PATHNAME', 'nexus_resume_pipeline';
 COMMENT ON FUNCTION @extschema@.nexus_resume(text) IS
-  'Lets a paused or stopped pipeline go on, from the commit of this transaction on. SQLSTATE 42704 if there is none of that name.';
+  'Lets a paused or stopped pipeline go on when this transaction commits; the commit waits until it runs, or shows why not, 2 s at most. SQLSTATE 42704 if there is none of that name.';
+
+CREATE FUNCTION @extschema@.nexus_seek(
+  pipeline text, "position" text, topic text DEFAULT NULL, partition integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_seek';
+COMMENT ON FUNCTION @extschema@.nexus_seek(text, text, text, integer) IS
+  'Moves a paused pipeline to a position: earliest, latest (what comes after this call), an offset, or a timestamp (the first message from then on); in all its partitions, those of a topic, or one. Returns how many partitions it moved. SQLSTATE 55000 if the pipeline is not paused or knows no such partition, 42704 if there is none of that name, 22007 or 22023 for what is no position.';
+
+CREATE FUNCTION @extschema@.nexus_replay(
+  pipeline text, ids bigint[] DEFAULT NULL, OUT replayed bigint, OUT failed bigint)
+RETURNS record
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_replay';
+COMMENT ON FUNCTION @extschema@.nexus_replay(text, bigint[]) IS
+  'Runs dead letters of a pipeline (those with such ids; NULL: all that are there now) through its statement of today, in order of their ids, each batch a transaction of its own, in a worker. What works leaves nexus_dead_letters, what doesn''t stays with its new error. The pipeline need not run. SQLSTATE 42704 if there is none of that name, 55000 where no worker can run, 53400 if there is no room for one; an error of the environment ends it.';
 
 CREATE FUNCTION @extschema@.nexus_resume()
 RETURNS void
@@ -210,7 +279,7 @@ COMMENT ON FUNCTION @extschema@.nexus_resume() IS
 /* ------------------------------------------------------------------ look */
 
 CREATE FUNCTION @extschema@.nexus_jobs(
-  OUT kind text, OUT name text, OUT state text, OUT reason text, OUT since timestamptz, OUT pid integer,
+  OUT kind text, OUT name text, OUT part integer, OUT state text, OUT reason text, OUT since timestamptz, OUT pid integer,
   OUT messages bigint, OUT rows bigint, OUT batches bigint, OUT dead_letters bigint, OUT retries bigint,
   OUT lag bigint, OUT last_message_at timestamptz, OUT last_error text, OUT last_error_sqlstate text,
   OUT last_error_at timestamptz, OUT counted_since timestamptz)
@@ -235,33 +304,56 @@ AS 'MODULE_PATHNAME', 'nexus_halt';
 COMMENT ON FUNCTION @extschema@.nexus_halt() IS
   'Why nothing can run in this database as a whole (not preloaded, a standby, a restored dump or a copy), or NULLs.';
 
+/* Several workers of a pipeline are one row: the state of the one that is worst off. */
 CREATE VIEW @extschema@.nexus_status AS
+WITH jobs AS (
+  SELECT j.*, pg_catalog.array_position(
+      ARRAY['stopped', 'failing', 'no_worker', 'not_configured', 'unreachable', 'waiting', 'starting', 'paused',
+            'on_demand', 'running'], j.state) AS rank
+  FROM @extschema@.nexus_jobs() j
+), works AS (
+  SELECT j.kind, COALESCE(j.name, 'outbox') AS name,
+    (pg_catalog.array_agg(j.state ORDER BY j.rank, j.part))[1] AS state,
+    (pg_catalog.array_agg(j.reason ORDER BY j.rank, j.part))[1] AS reason,
+    (pg_catalog.array_agg(j.since ORDER BY j.rank, j.part))[1] AS since,
+    pg_catalog.min(j.pid) AS pid, pg_catalog.count(j.pid)::integer AS workers,
+    pg_catalog.sum(j.messages)::bigint AS messages, pg_catalog.sum(j.rows)::bigint AS rows,
+    pg_catalog.sum(j.batches)::bigint AS batches, pg_catalog.sum(j.dead_letters)::bigint AS dead_letters,
+    pg_catalog.sum(j.retries)::bigint AS retries, pg_catalog.sum(j.lag)::bigint AS lag,
+    pg_catalog.min(j.last_message_at) FILTER (WHERE j.lag > 0) AS last_message_at,
+    (pg_catalog.array_agg(j.last_error ORDER BY j.last_error_at DESC NULLS LAST))[1] AS last_error,
+    (pg_catalog.array_agg(j.last_error_sqlstate ORDER BY j.last_error_at DESC NULLS LAST))[1] AS last_error_sqlstate,
+    pg_catalog.max(j.last_error_at) AS last_error_at, pg_catalog.min(j.counted_since) AS counted_since
+  FROM jobs j
+  WHERE j.kind IN ('relay', 'ingest')
+  GROUP BY j.kind, j.name
+)
 SELECT c.kind, c.name,
-  COALESCE(h.state, CASE WHEN c.paused THEN 'paused' END, j.state, s.state, 'starting') AS state,
+  COALESCE(h.state, CASE WHEN c.paused THEN 'paused' END, w.state, s.state, 'starting') AS state,
   CASE
     WHEN h.state IS NOT NULL THEN h.reason
-    WHEN c.paused THEN 'nexus_pause() was called; nexus_resume(pipeline) lets it go on'
-    WHEN j.state IS NOT NULL THEN j.reason
+    WHEN c.paused THEN COALESCE(c.paused_reason, 'nexus_pause() was called; nexus_resume(pipeline) lets it go on')
+    WHEN w.state IS NOT NULL THEN w.reason
     ELSE s.reason
   END AS reason,
-  j.since, j.pid, COALESCE(j.messages, 0) AS messages, COALESCE(j.rows, 0) AS rows,
-  COALESCE(j.batches, 0) AS batches, COALESCE(j.dead_letters, 0) AS dead_letters, COALESCE(j.retries, 0) AS retries,
-  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM @extschema@.nexus_outbox) ELSE j.lag END AS lag,
+  w.since, w.pid, COALESCE(w.workers, 0) AS workers, COALESCE(w.messages, 0) AS messages, COALESCE(w.rows, 0) AS rows,
+  COALESCE(w.batches, 0) AS batches, COALESCE(w.dead_letters, 0) AS dead_letters, COALESCE(w.retries, 0) AS retries,
+  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM @extschema@.nexus_outbox) ELSE w.lag END AS lag,
   CASE
     WHEN c.kind = 'outbox' THEN COALESCE((SELECT EXTRACT(epoch FROM clock_timestamp() - o.created_at)
                                           FROM @extschema@.nexus_outbox o ORDER BY o.id LIMIT 1), 0)
-    WHEN j.lag = 0 THEN 0
-    ELSE EXTRACT(epoch FROM clock_timestamp() - j.last_message_at)
+    WHEN w.lag = 0 THEN 0
+    ELSE EXTRACT(epoch FROM clock_timestamp() - w.last_message_at)
   END::double precision AS lag_seconds,
-  j.last_error, j.last_error_sqlstate, j.last_error_at, j.counted_since
-FROM (SELECT 'outbox' AS kind, 'outbox' AS name, 'relay' AS job, false AS paused
+  w.last_error, w.last_error_sqlstate, w.last_error_at, w.counted_since
+FROM (SELECT 'outbox' AS kind, 'outbox' AS name, 'relay' AS job, false AS paused, NULL::text AS paused_reason
       UNION ALL
-      SELECT 'pipeline', p.name, 'ingest', p.paused FROM @extschema@.nexus_pipelines p) c
+      SELECT 'pipeline', p.name, 'ingest', p.paused, p.paused_reason FROM @extschema@.nexus_pipelines p) c
 CROSS JOIN @extschema@.nexus_halt() h
-LEFT JOIN @extschema@.nexus_jobs() j ON j.kind = c.job AND (c.job = 'relay' OR j.name = c.name)
-LEFT JOIN @extschema@.nexus_jobs() s ON s.kind = 'supervisor';
+LEFT JOIN works w ON w.kind = c.job AND w.name = c.name
+LEFT JOIN jobs s ON s.kind = 'supervisor';
 COMMENT ON VIEW @extschema@.nexus_status IS
-  'One row for the outbox and one a pipeline: its state, why and since when, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages; lag_seconds), its last error.';
+  'One row for the outbox and one a pipeline: its state, why and since when, its workers that run, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages; lag_seconds), its last error.';
 
 CREATE VIEW @extschema@.nexus_partitions AS
 SELECT o.pipeline, o.topic, o.partition, o."offset", j.end_offset,
@@ -309,7 +401,11 @@ REVOKE ALL ON FUNCTION
   @extschema@.nexus_produce(text, jsonb, text, jsonb, integer),
   @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer),
   @extschema@.nexus_flush(interval), @extschema@.nexus_consume(text, interval),
-  @extschema@.nexus_valid_prospect(jsonb), @extschema@.nexus_pause(text), @extschema@.nexus_resume(text),
+  @extschema@.nexus_valid_prospect(jsonb),
+  @extschema@.nexus_create_pipeline(text, text, text, jsonb),
+  @extschema@.nexus_alter_pipeline(text, text, text, jsonb), @extschema@.nexus_drop_pipeline(text),
+  @extschema@.nexus_pause(text), @extschema@.nexus_resume(text),
+  @extschema@.nexus_seek(text, text, text, integer), @extschema@.nexus_replay(text, bigint[]),
   @extschema@.nexus_resume(), @extschema@.nexus_jobs(), @extschema@.nexus_job_partitions(),
   @extschema@.nexus_halt(), @extschema@.nexus_health()
 FROM PUBLIC;

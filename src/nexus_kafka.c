@@ -77,6 +77,6 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 	shmem_install_hooks();
-	hold_install_hook();
+	commands_install_hook();
 	register_launcher();
 }

@@ -11,8 +11,10 @@
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "admin/pipeline.h"
 #include "admin/request.h"
 
 #define RECHECK_MS	500			/* for a job that ends or stops meanwhile */
@@ -46,6 +48,24 @@ request_check_possible(const char *function)
 				 errhint("Call it on the primary, where nexus_kafka's workers run.")));
 }
 
+int
+request_check_pipeline(FunctionCallInfo fcinfo, const char *name)
+{
+	CatalogRights rights;
+	Pipeline   *pipeline;
+	MemoryContext context = CurrentMemoryContext;
+
+	SPI_connect();
+	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
+	rights = catalog_assume_owner();
+	pipeline = catalog_pipeline(name, context);
+	catalog_resume_caller(rights);
+	SPI_finish();
+	if (pipeline == NULL)
+		pipeline_is_unknown(name);
+	return pipeline->workers;
+}
+
 bool
 request_is_hopeless(Job *job)
 {
@@ -69,6 +89,8 @@ request_and_wait(Job *job, TimestampTz deadline)
 	bool		answered = false;
 
 	job_wake(job);
+	if (job->pid == 0)
+		wake_supervisor();		/* one that runs on demand is started for it */
 	ConditionVariablePrepareToSleep(&job->answered_cv);
 	for (;;)
 	{

@@ -18,11 +18,11 @@ PG_FUNCTION_INFO_V1(nexus_consume);
 
 /* Just after CREATE EXTENSION it is on its way; in a database that is paused as a whole none comes: NULL. */
 static Job *
-wait_for_job(JobKind kind, const char *name, TimestampTz deadline)
+wait_for_job(JobKind kind, const char *name, int part, TimestampTz deadline)
 {
 	Job		   *job;
 
-	while ((job = job_lookup(kind, MyDatabaseId, name)) == NULL && GetCurrentTimestamp() < deadline)
+	while ((job = job_lookup(kind, MyDatabaseId, name, part)) == NULL && GetCurrentTimestamp() < deadline)
 	{
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(10000);
@@ -53,7 +53,7 @@ nexus_flush(PG_FUNCTION_ARGS)
 	Job		   *relay;
 
 	request_check_possible("nexus_flush");
-	relay = wait_for_job(JOB_RELAY, "", deadline);
+	relay = wait_for_job(JOB_RELAY, "", 0, deadline);
 	PG_RETURN_BOOL(relay && flush(relay, deadline));
 }
 
@@ -93,29 +93,51 @@ count_unreported(Job *job)
 	return messages > reported ? messages - reported : 0;
 }
 
+/* All of the pipeline's workers; NULL, or the job that isn't done. */
+static Job *
+consume_all(const char *pipeline, int workers, TimestampTz deadline, bool *missing)
+{
+	for (int part = 0; part < workers; part++)
+	{
+		Job		   *job = wait_for_job(JOB_INGEST, pipeline, part, deadline);
+
+		*missing = job == NULL;
+		if (*missing || !request_and_wait(job, deadline))
+			return job;
+	}
+	return NULL;
+}
+
 Datum
 nexus_consume(PG_FUNCTION_ARGS)
 {
 	char	   *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	TimestampTz deadline = request_deadline(PG_GETARG_INTERVAL_P(1));
+	int			workers;
 	Job		   *relay;
-	Job		   *job;
-	uint64		n;
+	Job		   *undone;
+	bool		missing = false;
+	uint64		n = 0;
 
-	request_check_pipeline(fcinfo, pipeline);
+	workers = request_check_pipeline(fcinfo, pipeline);
 	request_check_possible("nexus_consume");
 
 	/* what was committed here before the call goes to the topic first */
-	relay = job_lookup(JOB_RELAY, MyDatabaseId, "");
+	relay = job_lookup(JOB_RELAY, MyDatabaseId, "", 0);
 	if (relay && job_get_state(relay) == JOB_RUNNING)
 		(void) request_and_wait(relay, GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2);
 
-	job = wait_for_job(JOB_INGEST, pipeline, deadline);
-	if (job == NULL)
+	undone = consume_all(pipeline, workers, deadline, &missing);
+	if (missing)
 		return answer("{\"status\":\"error\",\"error\":\"the pipeline does not run: see nexus_status\"}");
-	if (!request_and_wait(job, deadline))
-		return answer_error(job);
-	n = count_unreported(job);
+	if (undone)
+		return answer_error(undone);
+	for (int part = 0; part < workers; part++)
+	{
+		Job		   *job = job_lookup(JOB_INGEST, MyDatabaseId, pipeline, part);
+
+		n += job ? count_unreported(job) : 0;
+	}
 	if (n == 0)
 		return answer("{\"status\":\"idle\"}");
 	return answer(psprintf("{\"status\":\"success\",\"processedCount\":" UINT64_FORMAT "}", n));

@@ -21,7 +21,7 @@ PG_FUNCTION_INFO_V1(nexus_jobs);
 PG_FUNCTION_INFO_V1(nexus_job_partitions);
 PG_FUNCTION_INFO_V1(nexus_halt);
 
-#define JOB_COLUMNS			17
+#define JOB_COLUMNS			18
 #define PARTITION_COLUMNS	5
 
 static Datum
@@ -54,28 +54,29 @@ fill_job(Job *job, Datum *values, bool *nulls)
 	strlcpy(error, job->error, sizeof(error));
 	sqlstate = job->error_sqlstate;
 	error_at = job->error_at;
-	values[2] = (Datum) job->state;
-	values[4] = TimestampTzGetDatum(job->since);
-	values[16] = TimestampTzGetDatum(job->counted_since);
+	values[3] = (Datum) job->state;
+	values[5] = TimestampTzGetDatum(job->since);
+	values[17] = TimestampTzGetDatum(job->counted_since);
 	SpinLockRelease(&job->mutex);
 
 	values[0] = CStringGetTextDatum(job_kind_name(job->kind));
 	values[1] = text_or_null(job->name, &nulls[1]);
-	values[2] = CStringGetTextDatum(job_state_name((JobState) values[2]));
-	values[3] = text_or_null(reason, &nulls[3]);
-	nulls[5] = job->pid == 0;
-	values[5] = Int32GetDatum(job->pid);
-	values[6] = Int64GetDatum(pg_atomic_read_u64(&job->messages));
-	values[7] = Int64GetDatum(pg_atomic_read_u64(&job->rows));
-	values[8] = Int64GetDatum(pg_atomic_read_u64(&job->batches));
-	values[9] = Int64GetDatum(pg_atomic_read_u64(&job->dead_letters));
-	values[10] = Int64GetDatum(pg_atomic_read_u64(&job->retries));
-	values[11] = count_or_null(&job->lag, JOB_LAG_UNKNOWN, &nulls[11]);
-	values[12] = count_or_null(&job->last_message_at, 0, &nulls[12]);
-	values[13] = text_or_null(error, &nulls[13]);
-	nulls[14] = nulls[15] = nulls[13];
-	values[14] = CStringGetTextDatum(unpack_sql_state(sqlstate));
-	values[15] = TimestampTzGetDatum(error_at);
+	values[2] = Int32GetDatum(job->part);
+	values[3] = CStringGetTextDatum(job_state_name((JobState) values[3]));
+	values[4] = text_or_null(reason, &nulls[4]);
+	nulls[6] = job->pid == 0;
+	values[6] = Int32GetDatum(job->pid);
+	values[7] = Int64GetDatum(pg_atomic_read_u64(&job->messages));
+	values[8] = Int64GetDatum(pg_atomic_read_u64(&job->rows));
+	values[9] = Int64GetDatum(pg_atomic_read_u64(&job->batches));
+	values[10] = Int64GetDatum(pg_atomic_read_u64(&job->dead_letters));
+	values[11] = Int64GetDatum(pg_atomic_read_u64(&job->retries));
+	values[12] = count_or_null(&job->lag, JOB_LAG_UNKNOWN, &nulls[12]);
+	values[13] = count_or_null(&job->last_message_at, 0, &nulls[13]);
+	values[14] = text_or_null(error, &nulls[14]);
+	nulls[15] = nulls[16] = nulls[14];
+	values[15] = CStringGetTextDatum(unpack_sql_state(sqlstate));
+	values[16] = TimestampTzGetDatum(error_at);
 }
 
 Datum

@@ -1,6 +1,9 @@
 /*
  * steer.c
- *		nexus_pause() and nexus_resume().
+ *		nexus_pause(), nexus_resume() and nexus_seek().
+ *
+ * A pipeline's row is locked from the first of these on until the transaction ends,
+ * so what one finds paused, nobody resumes meanwhile.
  */
 #include "nexus_kafka.h"
 
@@ -9,57 +12,33 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/timestamp.h"
 
+#include "admin/pipeline.h"
 #include "admin/request.h"
-#include "catalog/tables.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(nexus_pause);
 PG_FUNCTION_INFO_V1(nexus_resume_pipeline);
 PG_FUNCTION_INFO_V1(nexus_resume_database);
-
-static void
-no_such_pipeline(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("there is no pipeline \"%s\"", name),
-			 errhint("nexus_pipelines has their names.")));
-}
-
-void
-request_check_pipeline(FunctionCallInfo fcinfo, const char *name)
-{
-	CatalogRights rights;
-	bool		exists;
-
-	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
-	exists = catalog_pipeline(name, CurrentMemoryContext) != NULL;
-	catalog_resume_caller(rights);
-	SPI_finish();
-	if (!exists)
-		no_such_pipeline(name);
-}
+PG_FUNCTION_INFO_V1(nexus_seek);
 
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Pipeline   *pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	CatalogRights rights;
-	bool		exists;
 
+	if (paused)
+		hold_until_transaction_end(MyDatabaseId, pipeline->name);
 	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
 	rights = catalog_assume_owner();
-	exists = catalog_set_paused(name, paused);
+	(void) catalog_set_paused(pipeline->name, paused, NULL);
 	catalog_resume_caller(rights);
 	SPI_finish();
-	if (!exists)
-		no_such_pipeline(name);
 	wake_supervisor_at_commit();
 	if (!paused)
-		resume_at_commit(job_lookup(JOB_INGEST, MyDatabaseId, name));
+		resume_at_commit(pipeline->name);
 }
 
 Datum
@@ -90,4 +69,87 @@ nexus_resume_database(PG_FUNCTION_ARGS)
 	wake_supervisor_at_commit();
 	wake_launcher_at_commit(MyDatabaseId);
 	PG_RETURN_VOID();
+}
+
+/* ---- nexus_seek ---- */
+
+static bool
+has_worker(const char *name)
+{
+	bool		any = false;
+
+	if (nexus_shared == NULL)
+		return false;
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	for (int i = 0; i < nexus_max_jobs && !any; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		any = job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId && job->pid != 0 &&
+			strcmp(job->name, name) == 0;
+	}
+	LWLockRelease(nexus_shared->lock);
+	return any;
+}
+
+static uint64
+seek(const Pipeline *pipeline, const Position *position, const char *topic, int32 partition)
+{
+	PartitionOffset fresh = {unconstify(char *, topic), partition, position->offset, position->time};
+	CatalogRights rights = catalog_assume_owner();
+	uint64		n;
+
+	n = catalog_offsets_set(pipeline->name, topic, partition, position->offset, position->time);
+	if (n == 0 && topic && partition >= 0)
+	{
+		catalog_offset_add(pipeline->name, &fresh);
+		n = 1;
+	}
+	catalog_resume_caller(rights);
+	return n;
+}
+
+Datum
+nexus_seek(PG_FUNCTION_ARGS)
+{
+	Pipeline   *pipeline;
+	Position	position;
+	char	   *topic = NULL;
+	int32		partition = -1;
+	uint64		n;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("pipeline and position must not be null")));
+	position = position_parse(text_to_cstring(PG_GETARG_TEXT_PP(1)), GetCurrentTimestamp());
+	if (!PG_ARGISNULL(2))
+		topic = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	if (!PG_ARGISNULL(3))
+		partition = PG_GETARG_INT32(3);
+	if (partition >= 0 && topic == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a partition is one of a topic: name the topic too")));
+	if (!PG_ARGISNULL(3) && partition < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("partition must not be negative")));
+
+	pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (!pipeline->paused || has_worker(pipeline->name))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" is not paused", pipeline->name),
+				 errhint("Call nexus_pause() before, and nexus_resume() after.")));
+	SPI_connect();
+	n = seek(pipeline, &position, topic, partition);
+	SPI_finish();
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pipeline \"%s\" knows no such partition yet", pipeline->name),
+				 errdetail("Partitions become known when it first runs."),
+				 errhint("Name topic and partition, or set the option start with nexus_alter_pipeline().")));
+	PG_RETURN_INT64((int64) n);
 }

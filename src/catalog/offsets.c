@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "catalog/tables.h"
 
@@ -14,7 +15,7 @@ List *
 catalog_offsets(const char *pipeline, MemoryContext context)
 {
 	static CatalogQuery query = {
-		"SELECT topic, partition, \"offset\", cluster_id FROM @nexus_offsets"
+		"SELECT topic, partition, \"offset\", cluster_id, start_time, last_offset, last_hash FROM @nexus_offsets"
 		" WHERE pipeline OPERATOR(pg_catalog.=) $1 ORDER BY topic, partition",
 		1, {TEXTOID}
 	};
@@ -27,13 +28,18 @@ catalog_offsets(const char *pipeline, MemoryContext context)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
 		TupleDesc	desc = SPI_tuptable->tupdesc;
-		PartitionOffset *offset = palloc(sizeof(PartitionOffset));
+		PartitionOffset *offset = palloc0(sizeof(PartitionOffset));
 		bool		isnull;
 
 		offset->topic = SPI_getvalue(tuple, desc, 1);
 		offset->partition = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
 		offset->offset = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
 		offset->cluster_id = SPI_getvalue(tuple, desc, 4);
+		offset->start_time = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
+		offset->last_offset = DatumGetInt64(SPI_getbinval(tuple, desc, 6, &isnull));
+		if (isnull)
+			offset->last_offset = -1;
+		offset->last_hash = DatumGetInt64(SPI_getbinval(tuple, desc, 7, &isnull));
 		offsets = lappend(offsets, offset);
 	}
 	MemoryContextSwitchTo(before);
@@ -41,19 +47,49 @@ catalog_offsets(const char *pipeline, MemoryContext context)
 }
 
 void
-catalog_offset_add(const char *pipeline, const char *topic, int32 partition, const char *cluster_id)
+catalog_offset_add(const char *pipeline, const PartitionOffset *offset)
 {
 	static CatalogQuery query = {
-		"INSERT INTO @nexus_offsets (pipeline, topic, partition, \"offset\", cluster_id)"
-		" VALUES ($1, $2, $3, -2, $4) ON CONFLICT DO NOTHING",
-		4, {TEXTOID, TEXTOID, INT4OID, TEXTOID}
+		"INSERT INTO @nexus_offsets (pipeline, topic, partition, \"offset\", start_time, cluster_id)"
+		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+		6, {TEXTOID, TEXTOID, INT4OID, INT8OID, TIMESTAMPTZOID, TEXTOID}
 	};
-	Datum		values[4] = {
-		CStringGetTextDatum(pipeline), CStringGetTextDatum(topic), Int32GetDatum(partition),
-		CStringGetTextDatum(cluster_id)
+	Datum		values[6] = {
+		CStringGetTextDatum(pipeline), CStringGetTextDatum(offset->topic), Int32GetDatum(offset->partition),
+		Int64GetDatum(offset->offset), TimestampTzGetDatum(offset->start_time), 0
 	};
+	char		nulls[] = "      ";
 
-	catalog_run(&query, values, cluster_id[0] ? NULL : "   n", false, SPI_OK_INSERT);
+	nulls[4] = offset->offset == OFFSET_BY_TIME ? ' ' : 'n';
+	if (offset->cluster_id)
+		values[5] = CStringGetTextDatum(offset->cluster_id);
+	else
+		nulls[5] = 'n';
+	catalog_run(&query, values, nulls, false, SPI_OK_INSERT);
+}
+
+uint64
+catalog_offsets_set(const char *pipeline, const char *topic, int32 partition, int64 offset, TimestampTz start_time)
+{
+	static CatalogQuery query = {
+		"UPDATE @nexus_offsets SET \"offset\" = $4, start_time = $5, last_offset = NULL, last_hash = NULL,"
+		" cluster_id = NULL, updated_at = pg_catalog.now()"
+		" WHERE pipeline OPERATOR(pg_catalog.=) $1 AND ($2 IS NULL OR topic OPERATOR(pg_catalog.=) $2)"
+		" AND ($3 OPERATOR(pg_catalog.<) 0 OR partition OPERATOR(pg_catalog.=) $3)",
+		5, {TEXTOID, TEXTOID, INT4OID, INT8OID, TIMESTAMPTZOID}
+	};
+	Datum		values[5] = {
+		CStringGetTextDatum(pipeline), 0, Int32GetDatum(partition), Int64GetDatum(offset),
+		TimestampTzGetDatum(start_time)
+	};
+	char		nulls[] = "     ";
+
+	if (topic)
+		values[1] = CStringGetTextDatum(topic);
+	else
+		nulls[1] = 'n';
+	nulls[4] = offset == OFFSET_BY_TIME ? ' ' : 'n';
+	return catalog_run(&query, values, nulls, false, SPI_OK_UPDATE);
 }
 
 /* Everything anew: the partitions are found again, and read from their beginning. */
@@ -89,17 +125,19 @@ static uint64
 move_one(const char *pipeline, const OffsetMove *move)
 {
 	static CatalogQuery query = {
-		"UPDATE @nexus_offsets SET \"offset\" = $5, updated_at = pg_catalog.now()"
+		"UPDATE @nexus_offsets SET \"offset\" = $5, start_time = NULL, updated_at = pg_catalog.now(),"
+		" last_offset = COALESCE($6, last_offset), last_hash = COALESCE($7, last_hash)"
 		" WHERE pipeline OPERATOR(pg_catalog.=) $1 AND topic OPERATOR(pg_catalog.=) $2"
 		" AND partition OPERATOR(pg_catalog.=) $3 AND \"offset\" OPERATOR(pg_catalog.=) $4",
-		5, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID}
+		7, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
 	};
-	Datum		values[5] = {
+	Datum		values[7] = {
 		CStringGetTextDatum(pipeline), CStringGetTextDatum(move->topic), Int32GetDatum(move->partition),
-		Int64GetDatum(move->from), Int64GetDatum(move->to)
+		Int64GetDatum(move->from), Int64GetDatum(move->to),
+		Int64GetDatum(move->last_offset), Int64GetDatum(move->last_hash)
 	};
 
-	return catalog_run(&query, values, NULL, false, SPI_OK_UPDATE);
+	return catalog_run(&query, values, move->last_offset < 0 ? "     nn" : NULL, false, SPI_OK_UPDATE);
 }
 
 bool

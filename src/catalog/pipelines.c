@@ -11,11 +11,13 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "catalog/tables.h"
 
 #define PIPELINE_COLUMNS \
-	"name, topic, statement, run_as::text, search_path, batch_messages, batch_bytes, paused"
+	"name, topic, statement, run_as::text, search_path, start, workers, batch_messages, batch_bytes, on_error," \
+	" max_dead_letters, group_id, on_demand, paused, created_at, started_at"
 
 static char *
 column_text(HeapTuple tuple, int column)
@@ -23,12 +25,28 @@ column_text(HeapTuple tuple, int column)
 	return SPI_getvalue(tuple, SPI_tuptable->tupdesc, column);
 }
 
+/* none if it is NULL */
 static Datum
-column(HeapTuple tuple, int number)
+column(HeapTuple tuple, int number, Datum none)
 {
 	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, SPI_tuptable->tupdesc, number, &isnull);
 
-	return SPI_getbinval(tuple, SPI_tuptable->tupdesc, number, &isnull);
+	return isnull ? none : value;
+}
+
+/* What decides how a worker runs: another one, another worker. */
+static uint32
+definition_hash(const Pipeline *p)
+{
+	char	   *all = psprintf("%s\n%s\n%s\n%s\n%s\n%d\n%d\n%d\n%d\n%d\n%s\n%d", p->topic, p->statement, p->run_as,
+							   p->search_path, p->start, p->workers, p->batch_messages,
+							   p->batch_bytes, p->stop_on_error, p->max_dead_letters,
+							   p->group_id ? p->group_id : "", p->on_demand);
+	uint32		hash = hash_bytes((unsigned char *) all, strlen(all));
+
+	pfree(all);
+	return hash;
 }
 
 static Pipeline *
@@ -36,21 +54,24 @@ make_pipeline(HeapTuple tuple, MemoryContext context)
 {
 	MemoryContext before = MemoryContextSwitchTo(context);
 	Pipeline   *p = palloc0(sizeof(Pipeline));
-	char	   *all;
 
 	strlcpy(p->name, column_text(tuple, 1), NAMEDATALEN);
 	p->topic = column_text(tuple, 2);
 	p->statement = column_text(tuple, 3);
 	p->run_as = column_text(tuple, 4);
 	p->search_path = column_text(tuple, 5);
-	p->batch_messages = DatumGetInt32(column(tuple, 6));
-	p->batch_bytes = DatumGetInt32(column(tuple, 7));
-	p->paused = DatumGetBool(column(tuple, 8));
-
-	all = psprintf("%s\n%s\n%s\n%s\n%d\n%d", p->topic, p->statement, p->run_as, p->search_path,
-				   p->batch_messages, p->batch_bytes);
-	p->definition = hash_bytes((unsigned char *) all, strlen(all));
-	pfree(all);
+	p->start = column_text(tuple, 6);
+	p->workers = DatumGetInt32(column(tuple, 7, 0));
+	p->batch_messages = DatumGetInt32(column(tuple, 8, 0));
+	p->batch_bytes = DatumGetInt32(column(tuple, 9, 0));
+	p->stop_on_error = strcmp(column_text(tuple, 10), "stop") == 0;
+	p->max_dead_letters = DatumGetInt32(column(tuple, 11, 0));
+	p->group_id = column_text(tuple, 12);
+	p->on_demand = DatumGetBool(column(tuple, 13, 0));
+	p->paused = DatumGetBool(column(tuple, 14, 0));
+	p->created_at = DatumGetTimestampTz(column(tuple, 15, 0));
+	p->started = column(tuple, 16, 0) != 0;
+	p->definition = definition_hash(p);
 	MemoryContextSwitchTo(before);
 	return p;
 }
@@ -86,14 +107,130 @@ catalog_pipeline(const char *name, MemoryContext context)
 	return make_pipeline(SPI_tuptable->vals[0], context);
 }
 
-/* False if there is none of that name. */
-bool
-catalog_set_paused(const char *name, bool paused)
+Pipeline *
+catalog_pipeline_lock(const char *name, MemoryContext context)
 {
 	static CatalogQuery query = {
-		"UPDATE @nexus_pipelines SET paused = $2 WHERE name OPERATOR(pg_catalog.=) $1", 2, {TEXTOID, BOOLOID}
+		"SELECT " PIPELINE_COLUMNS " FROM @nexus_pipelines WHERE name OPERATOR(pg_catalog.=) $1 FOR UPDATE",
+		1, {TEXTOID}
 	};
-	Datum		values[2] = {CStringGetTextDatum(name), BoolGetDatum(paused)};
+	Datum		values[1] = {CStringGetTextDatum(name)};
+
+	if (catalog_run(&query, values, NULL, false, SPI_OK_SELECT) == 0)
+		return NULL;
+	return make_pipeline(SPI_tuptable->vals[0], context);
+}
+
+#define WRITTEN_COLUMNS	12
+
+static void
+written_values(const Pipeline *p, Datum *values, char *nulls)
+{
+	memset(nulls, ' ', WRITTEN_COLUMNS);
+	nulls[WRITTEN_COLUMNS] = '\0';
+	values[0] = CStringGetTextDatum(p->name);
+	values[1] = CStringGetTextDatum(p->topic);
+	values[2] = CStringGetTextDatum(p->statement);
+	values[3] = CStringGetTextDatum(p->search_path);
+	values[4] = CStringGetTextDatum(p->start);
+	values[5] = Int32GetDatum(p->workers);
+	values[6] = Int32GetDatum(p->batch_messages);
+	values[7] = Int32GetDatum(p->batch_bytes);
+	values[8] = CStringGetTextDatum(p->stop_on_error ? "stop" : "dead_letter");
+	values[9] = Int32GetDatum(p->max_dead_letters);
+	nulls[9] = p->max_dead_letters == 0 ? 'n' : ' ';
+	values[10] = p->group_id ? CStringGetTextDatum(p->group_id) : 0;
+	nulls[10] = p->group_id ? ' ' : 'n';
+	values[11] = BoolGetDatum(p->on_demand);
+}
+
+#define WRITTEN_TYPES \
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT4OID, TEXTOID, INT4OID, TEXTOID, BOOLOID
+
+bool
+catalog_pipeline_add(const Pipeline *pipeline)
+{
+	static CatalogQuery query = {
+		"INSERT INTO @nexus_pipelines (name, topic, statement, search_path, start, workers, batch_messages,"
+		" batch_bytes, on_error, max_dead_letters, group_id, on_demand, run_as)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
+		WRITTEN_COLUMNS + 1, {WRITTEN_TYPES, TEXTOID}
+	};
+	Datum		values[WRITTEN_COLUMNS + 1];
+	char		nulls[WRITTEN_COLUMNS + 2] = {0};
+
+	written_values(pipeline, values, nulls);
+	values[WRITTEN_COLUMNS] = CStringGetTextDatum(pipeline->run_as);
+	nulls[WRITTEN_COLUMNS] = ' ';
+	return catalog_run(&query, values, nulls, false, SPI_OK_INSERT) > 0;
+}
+
+void
+catalog_pipeline_change(const Pipeline *pipeline)
+{
+	static CatalogQuery query = {
+		"UPDATE @nexus_pipelines SET topic = $2, statement = $3, search_path = $4, start = $5, workers = $6,"
+		" batch_messages = $7, batch_bytes = $8, on_error = $9, max_dead_letters = $10, group_id = $11,"
+		" on_demand = $12 WHERE name OPERATOR(pg_catalog.=) $1",
+		WRITTEN_COLUMNS, {WRITTEN_TYPES}
+	};
+	Datum		values[WRITTEN_COLUMNS];
+	char		nulls[WRITTEN_COLUMNS + 1];
+
+	written_values(pipeline, values, nulls);
+	catalog_run(&query, values, nulls, false, SPI_OK_UPDATE);
+}
+
+void
+catalog_pipeline_remove(const char *name)
+{
+	static CatalogQuery query = {"DELETE FROM @nexus_pipelines WHERE name OPERATOR(pg_catalog.=) $1", 1, {TEXTOID}};
+	Datum		values[1] = {CStringGetTextDatum(name)};
+
+	catalog_offsets_forget(name);
+	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
+}
+
+/* False if there is none of that name. reason NULL: it was asked for. */
+bool
+catalog_set_paused(const char *name, bool paused, const char *reason)
+{
+	static CatalogQuery query = {
+		"UPDATE @nexus_pipelines SET paused = $2, paused_reason = $3 WHERE name OPERATOR(pg_catalog.=) $1",
+		3, {TEXTOID, BOOLOID, TEXTOID}
+	};
+	Datum		values[3] = {CStringGetTextDatum(name), BoolGetDatum(paused), 0};
+
+	if (reason)
+		values[2] = CStringGetTextDatum(reason);
+	return catalog_run(&query, values, reason ? NULL : "  n", false, SPI_OK_UPDATE) > 0;
+}
+
+void
+catalog_pipeline_started(const char *name)
+{
+	static CatalogQuery query = {
+		"UPDATE @nexus_pipelines SET started_at = pg_catalog.clock_timestamp() WHERE name OPERATOR(pg_catalog.=) $1",
+		1, {TEXTOID}
+	};
+	Datum		values[1] = {CStringGetTextDatum(name)};
+
+	catalog_run(&query, values, NULL, false, SPI_OK_UPDATE);
+}
+
+/* Pauses the pipeline if it has as many dead letters as it may have. */
+bool
+catalog_pause_if_full(const char *name)
+{
+	static CatalogQuery query = {
+		"UPDATE @nexus_pipelines SET paused = true, paused_reason ="
+		" 'it has ' OPERATOR(pg_catalog.||) max_dead_letters OPERATOR(pg_catalog.||) ' dead letters or more (max_dead_letters): look at"
+		" nexus_dead_letters, replay or delete them, then nexus_resume(pipeline)'"
+		" WHERE name OPERATOR(pg_catalog.=) $1 AND max_dead_letters OPERATOR(pg_catalog.<=)"
+		" (SELECT pg_catalog.count(*) FROM @nexus_dead_letters WHERE pipeline OPERATOR(pg_catalog.=) $1)",
+		1, {TEXTOID}
+	};
+	Datum		values[1] = {CStringGetTextDatum(name)};
 
 	return catalog_run(&query, values, NULL, false, SPI_OK_UPDATE) > 0;
 }

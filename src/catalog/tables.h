@@ -8,6 +8,7 @@
  * query.c		prepared statements in the extension's schema
  * pipelines.c	nexus_pipelines, nexus_identity, and whether the extension is there
  * offsets.c	nexus_offsets
+ * position.c	how a place in a topic is written
  * outbox.c		nexus_outbox
  * dead_letters.c	nexus_dead_letters
  */
@@ -59,20 +60,40 @@ extern void catalog_resume_caller(CatalogRights rights);
 typedef struct Pipeline
 {
 	char		name[NAMEDATALEN];
-	char	   *topic;
+	char	   *topic;			/* one, several with commas between, or ^ and a regular expression */
 	char	   *statement;
 	char	   *run_as;
 	char	   *search_path;
+	char	   *start;			/* a position (position.c), or group:NAME, or a JSON object */
+	int			workers;
 	int			batch_messages;
 	int			batch_bytes;
+	bool		stop_on_error;	/* false: dead letters */
+	int			max_dead_letters;	/* 0: no limit */
+	char	   *group_id;		/* of the offset mirror, NULL: the default */
+	bool		on_demand;
 	bool		paused;
+	TimestampTz created_at;
+	bool		started;		/* start was carried out */
 	uint32		definition;		/* hash of all that decides how it runs */
 } Pipeline;
 
-/* Palloc'd in context. */
+/* Palloc'd in context; NULL if there is none of that name. */
 extern List *catalog_pipelines(MemoryContext context);
 extern Pipeline *catalog_pipeline(const char *name, MemoryContext context);
-extern bool catalog_set_paused(const char *name, bool paused);
+
+/* Until the transaction ends, nobody else changes, pauses or resumes it. */
+extern Pipeline *catalog_pipeline_lock(const char *name, MemoryContext context);
+
+/* False if there is one of that name. */
+extern bool catalog_pipeline_add(const Pipeline *pipeline);
+extern void catalog_pipeline_change(const Pipeline *pipeline);
+extern void catalog_pipeline_remove(const char *name);
+extern bool catalog_set_paused(const char *name, bool paused, const char *reason);
+extern void catalog_pipeline_started(const char *name);
+
+/* Pauses it if it has max_dead_letters dead letters; true if so. */
+extern bool catalog_pause_if_full(const char *name);
 
 /* False in a restored dump or a copied database. */
 extern bool catalog_identity_is_ours(void);
@@ -80,18 +101,28 @@ extern void catalog_take_identity(void);
 
 /* ---- offsets.c ---- */
 
-#define OFFSET_EARLIEST	(-2)	/* nothing read yet, begin at the partition's earliest */
+#define OFFSET_EARLIEST	(-2)	/* the partition's earliest */
+#define OFFSET_BY_TIME	(-3)	/* the first message from start_time on */
 
 typedef struct PartitionOffset
 {
 	char	   *topic;
 	int32		partition;
 	int64		offset;
+	TimestampTz start_time;		/* of OFFSET_BY_TIME */
+	int64		last_offset;	/* of the last message taken in, -1: none yet */
+	int64		last_hash;
 	char	   *cluster_id;		/* NULL: not known */
 } PartitionOffset;
 
 extern List *catalog_offsets(const char *pipeline, MemoryContext context);
-extern void catalog_offset_add(const char *pipeline, const char *topic, int32 partition, const char *cluster_id);
+
+/* Does nothing if the partition has an offset already. */
+extern void catalog_offset_add(const char *pipeline, const PartitionOffset *offset);
+
+/* Writes it over what is there: topic NULL: of all partitions; partition -1: of all of the topic. Returns how many. */
+extern uint64 catalog_offsets_set(const char *pipeline, const char *topic, int32 partition, int64 offset,
+								  TimestampTz start_time);
 extern void catalog_offsets_forget(const char *pipeline);
 extern void catalog_offsets_name_cluster(const char *pipeline, const char *cluster_id);
 
@@ -101,10 +132,28 @@ typedef struct OffsetMove
 	int32		partition;
 	int64		from;
 	int64		to;
+	int64		last_offset;	/* -1: as it was */
+	int64		last_hash;
 } OffsetMove;
 
 /* Compare-and-set: false if any row doesn't hold the offset that it was to move from. */
 extern bool catalog_offsets_move(const char *pipeline, const OffsetMove *moves, int nmoves);
+
+/* ---- position.c ---- */
+
+typedef struct Position
+{
+	int64		offset;			/* or OFFSET_EARLIEST, OFFSET_BY_TIME */
+	TimestampTz time;			/* of OFFSET_BY_TIME */
+} Position;
+
+/* Raises 22007, 22023 or 22003 for what is no position. */
+extern Position position_parse(const char *text, TimestampTz called_at);
+
+/* A pipeline's start: a position, group:NAME, or offsets as a JSON object. Raises likewise. */
+extern void start_check(const char *start);
+extern const char *start_group(const char *start);	/* NULL: no group */
+extern Position start_position(const char *start, const char *topic, int32 partition, TimestampTz called_at);
 
 /* ---- outbox.c ---- */
 
@@ -146,6 +195,7 @@ extern void catalog_outbox_bury(int64 id, const char *error_name, const char *me
 
 typedef struct DeadLetter
 {
+	int64		id;				/* of one that is there */
 	const char *pipeline;
 	const char *topic;
 	int32		partition;
@@ -159,5 +209,22 @@ typedef struct DeadLetter
 } DeadLetter;
 
 extern void catalog_dead_letter_add(const DeadLetter *letter);
+
+/* Of a pipeline, after < id <= upto. */
+typedef struct DeadLetterRange
+{
+	const char *pipeline;
+	int64		after;
+	int64		upto;
+	const int64 *ids;			/* only these */
+	int			nids;			/* -1: all */
+} DeadLetterRange;
+
+/* In order of id, at most max, and at most max_bytes of keys and values (or one). Palloc'd in context. */
+extern List *catalog_dead_letters(const DeadLetterRange *range, int max, int max_bytes, MemoryContext context);
+extern int64 catalog_dead_letter_last_id(void);
+extern uint64 catalog_dead_letters_lock(const int64 *ids, int n);
+extern void catalog_dead_letters_remove(const int64 *ids, int n);
+extern void catalog_dead_letter_renew(int64 id, const ErrorData *error);
 
 #endif							/* NEXUS_TABLES_H */

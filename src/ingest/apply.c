@@ -10,8 +10,8 @@
  *	- otherwise it is halved, in order, until the culprit stands alone. A lone
  *	  message with an error of data is flagged. With an ambiguous error it takes
  *	  evidence: does the statement, now, pass for another message of the batch?
- * A flagged message is written to the dead letters by the transaction that
- * moves the offset over it.
+ * What becomes of a flagged message, and where the progress is written down, is the
+ * ledger's (offsets_ledger, replay.c): by the transaction that holds the rows.
  *
  * No subtransactions: a deferred constraint fails at the commit, which is a
  * failure of the transaction like any other.
@@ -35,17 +35,6 @@
 
 #define MOST_WITNESSES	8
 #define FIRST_REPLAN	500		/* messages; then at each doubling */
-
-typedef struct Attempt
-{
-	Ingest	   *ingest;
-	int			lo;
-	int			hi;
-	bool		rehearsal;		/* roll back in the end */
-	bool		passed;			/* a rehearsal came to its end */
-	bool		moved;			/* the offsets aren't where they were to be */
-	uint64		rows;
-} Attempt;
 
 /* ---- the statement ---- */
 
@@ -107,7 +96,8 @@ run_statement(Attempt *attempt)
 	batch->lo = attempt->lo;
 	batch->hi = attempt->hi;
 	current_batch = batch;
-	rc = SPI_execute_plan(ingest->plan, NULL, NULL, false, 0);
+	/* rows that it returns are nobody's, and mustn't pile up */
+	rc = SPI_execute_plan_extended(ingest->plan, &(SPIExecuteOptions) {.dest = None_Receiver});
 	attempt->rows = SPI_processed;
 	if (rc < 0)
 		elog(ERROR, "the pipeline's statement gave %s", SPI_result_code_string(rc));
@@ -122,70 +112,20 @@ run_statement(Attempt *attempt)
 
 /* ---- the transaction ---- */
 
-/* The range's moves, one a partition. */
-static int
-collect_moves(Ingest *ingest, int lo, int hi, OffsetMove *moves)
-{
-	const Batch *batch = ingest->batch;
-	int			n = 0;
-
-	for (int p = 0; p < ingest->npartitions; p++)
-	{
-		IngestPartition *partition = &ingest->partitions[p];
-		int64		last = -1;
-
-		for (int i = lo; i < hi; i++)
-			if (batch->messages[i].partition == partition->partition &&
-				(ingest->npartitions == 1 || strcmp(batch->messages[i].topic, partition->topic) == 0))
-				last = batch->messages[i].offset;
-		if (last >= 0)
-			moves[n++] = (OffsetMove) {partition->topic, partition->partition, partition->next, last + 1};
-	}
-	return n;
-}
-
-static void
-bury(const Ingest *ingest, int i)
-{
-	const KafkaMessage *message = &ingest->batch->messages[i];
-	DeadLetter	letter;
-
-	letter.pipeline = ingest->pipeline->name;
-	letter.topic = message->topic;
-	letter.partition = message->partition;
-	letter.offset = message->offset;
-	letter.has_timestamp = message_timestamp(message, &letter.timestamp);
-	letter.key = message_bytes(message->key, message->key_len);
-	letter.value = message_bytes(message->value, message->value_len);
-	letter.headers = message_headers(message);
-	letter.error = ingest->batch->dead[i];
-	catalog_dead_letter_add(&letter);
-}
-
 static void
 apply_body(void *arg)
 {
 	Attempt    *attempt = arg;
 	Ingest	   *ingest = attempt->ingest;
-	Batch	   *batch = ingest->batch;
 
-	if (!attempt->rehearsal)
+	if (!attempt->rehearsal && !ingest->ledger->settle(attempt))
 	{
-		OffsetMove *moves = palloc(ingest->npartitions * sizeof(OffsetMove));
-		int			nmoves = collect_moves(ingest, attempt->lo, attempt->hi, moves);
-
-		if (!catalog_offsets_move(ingest->pipeline->name, moves, nmoves))
-		{
-			attempt->moved = true;
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("the offsets of the pipeline were moved by somebody else")));
-		}
-		for (int i = attempt->lo; i < attempt->hi; i++)
-			if (batch->dead[i])
-				bury(ingest, i);
+		attempt->moved = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the offsets of the pipeline were moved by somebody else")));
 	}
-	if (batch_count_live(batch, attempt->lo, attempt->hi) > 0)
+	if (batch_count_live(ingest->batch, attempt->lo, attempt->hi) > 0)
 		run_statement(attempt);
 	if (attempt->rehearsal)
 	{
@@ -211,32 +151,16 @@ run_attempt(Attempt *attempt, ErrorData **error)
 	return ok;
 }
 
-/* Counts what is committed, and moves the partitions' positions along. */
-static void
+static ApplyOutcome
 note_applied(const Attempt *attempt)
 {
 	Ingest	   *ingest = attempt->ingest;
-	Batch	   *batch = ingest->batch;
-	int			live = batch_count_live(batch, attempt->lo, attempt->hi);
-	const KafkaMessage *last = &batch->messages[attempt->hi - 1];
-	TimestampTz timestamp;
 
-	for (int i = attempt->lo; i < attempt->hi; i++)
-	{
-		IngestPartition *p = partition_find(ingest, batch->messages[i].topic, batch->messages[i].partition);
-
-		p->next = batch->messages[i].offset + 1;
-	}
-	batch->next = attempt->hi;
+	ingest->batch->next = attempt->hi;
 	ingest->taken_in += attempt->hi - attempt->lo;
 	ingest_note_commit(ingest);
-
-	pg_atomic_fetch_add_u64(&MyJob->messages, attempt->hi - attempt->lo);
-	pg_atomic_fetch_add_u64(&MyJob->rows, attempt->rows);
-	pg_atomic_fetch_add_u64(&MyJob->batches, 1);
-	pg_atomic_fetch_add_u64(&MyJob->dead_letters, attempt->hi - attempt->lo - live);
-	if (message_timestamp(last, &timestamp))
-		pg_atomic_write_u64(&MyJob->last_message_at, (uint64) timestamp);
+	ingest->ledger->applied(attempt);
+	return attempt->full ? APPLY_FULL : APPLY_DONE;
 }
 
 /* ---- failures ---- */
@@ -326,6 +250,22 @@ has_witness(Ingest *ingest, int suspect)
 
 static ApplyOutcome apply_range(Ingest *ingest, int lo, int hi, ErrorData **error);
 
+static bool
+stops_at_error(const Ingest *ingest)
+{
+	return ingest->pipeline->stop_on_error && ingest->ledger->may_stop;
+}
+
+/* It is the message's error: a dead letter, or the end of the reading. */
+static ApplyOutcome
+condemn(Ingest *ingest, int lo, int hi, int i, ErrorData **error)
+{
+	if (stops_at_error(ingest))
+		return APPLY_STOP;
+	ingest->batch->dead[i] = *error;
+	return apply_range(ingest, lo, hi, error);
+}
+
 /*
  * A lone message with an error that may be its own or the statement's. Only if
  * the statement passes for others, and then fails for this one again, is it
@@ -339,16 +279,12 @@ judge(Ingest *ingest, int lo, int hi, int suspect, ErrorData **error)
 	if (!has_witness(ingest, suspect))
 		return APPLY_FAILING;
 	if (run_attempt(&again, error))
-	{
-		note_applied(&again);
-		return APPLY_DONE;
-	}
+		return note_applied(&again);
 	if (again.moved)
 		return APPLY_MOVED;
 	if (triage((*error)->sqlerrcode) == ERROR_OF_ENVIRONMENT)
 		return APPLY_RETRY;
-	ingest->batch->dead[suspect] = *error;
-	return apply_range(ingest, lo, hi, error);
+	return condemn(ingest, lo, hi, suspect, error);
 }
 
 static ApplyOutcome
@@ -362,17 +298,14 @@ apply_range(Ingest *ingest, int lo, int hi, ErrorData **error)
 	int			suspect;
 
 	if (run_attempt(&attempt, error))
-	{
-		note_applied(&attempt);
-		return APPLY_DONE;
-	}
+		return note_applied(&attempt);
 	if (attempt.moved)
 		return APPLY_MOVED;
 	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
 	kind = triage((*error)->sqlerrcode);
 	if (kind == ERROR_OF_ENVIRONMENT)
 		return APPLY_RETRY;
-	if (batch->undecodable >= 0 && sift(ingest, lo, hi))
+	if (batch->undecodable >= 0 && !stops_at_error(ingest) && sift(ingest, lo, hi))
 		return apply_range(ingest, lo, hi, error);
 
 	if (batch_count_live(batch, lo, hi) > 1)
@@ -384,10 +317,9 @@ apply_range(Ingest *ingest, int lo, int hi, ErrorData **error)
 	suspect = batch_first_live(batch, lo, hi);
 	if (suspect == hi)
 		return APPLY_FAILING;	/* all are flagged, so the dead letters can't be written */
-	if (kind == ERROR_AMBIGUOUS)
+	if (kind == ERROR_AMBIGUOUS && ingest->ledger->asks_for_evidence)
 		return judge(ingest, lo, hi, suspect, error);
-	batch->dead[suspect] = *error;
-	return apply_range(ingest, lo, hi, error);
+	return condemn(ingest, lo, hi, suspect, error);
 }
 
 ApplyOutcome

@@ -35,37 +35,55 @@
 
 PGDLLEXPORT void nexus_ingest_main(Datum arg);
 
-void
-ingest_stop(Ingest *ingest, const char *reason,...)
+pg_noreturn static void
+await_resume(const char *reason)
 {
 	uint64		resumes = pg_atomic_read_u64(&MyJob->resumes);
-	char		text[256];
-	va_list		args;
 
-	va_start(args, reason);
-	vsnprintf(text, sizeof(text), reason, args);
-	va_end(args);
-	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
-	job_set_state(MyJob, JOB_STOPPED, "%s", text);
+	job_set_state(MyJob, JOB_STOPPED, "%s", reason);
 	while (pg_atomic_read_u64(&MyJob->resumes) == resumes)
 		worker_wait(-1, -1);
 	job_set_state(MyJob, JOB_STARTING, NULL);
 	worker_restart();
 }
 
+void
+ingest_stop(Ingest *ingest, const char *reason,...)
+{
+	char		text[1024];
+	va_list		args;
+
+	va_start(args, reason);
+	vsnprintf(text, sizeof(text), reason, args);
+	va_end(args);
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
+	await_resume(text);
+}
+
 /* ---- starting ---- */
+
+static char *
+group_id(const Pipeline *pipeline)
+{
+	if (pipeline->group_id)
+		return pipeline->group_id;
+	if (start_group(pipeline->start))
+		return unconstify(char *, start_group(pipeline->start));
+	return psprintf("nexus_kafka-%s-%s", get_database_name(MyDatabaseId), pipeline->name);
+}
 
 static void
 load_pipeline(void *arg)
 {
 	Ingest	   *ingest = arg;
 
-	if (catalog_locate())
-		ingest->pipeline = catalog_pipeline(MyJob->name, ingest->context);
-	if (ingest->pipeline)
-		ingest->room_for = partitions_count(ingest, catalog_offsets(MyJob->name, CurrentMemoryContext));
-	ingest->group_id = MemoryContextStrdup(ingest->context,
-										   psprintf("nexus_kafka-%s-%s", get_database_name(MyDatabaseId), MyJob->name));
+	if (!catalog_locate())
+		return;
+	ingest->pipeline = catalog_pipeline(MyJob->name, ingest->context);
+	if (ingest->pipeline == NULL)
+		return;
+	ingest->room_for = partitions_count(ingest, catalog_offsets(MyJob->name, CurrentMemoryContext));
+	ingest->group_id = MemoryContextStrdup(ingest->context, group_id(ingest->pipeline));
 }
 
 static Ingest *
@@ -80,6 +98,7 @@ start(void)
 	if (ingest->pipeline == NULL)
 		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
 	ingest->batch = batch_create(ingest->context, ingest->pipeline->batch_messages);
+	ingest->ledger = &offsets_ledger;
 
 	/* rows and offset are lost together, and Kafka has the messages still */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
@@ -91,59 +110,83 @@ start(void)
 static void
 ask(Ingest *ingest)
 {
-	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
-	int			n = 0;
+	KafkaQuestion question = {.timeout_ms = LOOK_TIMEOUT_MS};
+	KafkaPosition *ends = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+
+	topics_fill_question(ingest->pipeline, &question);
+	question.positions = ingest->questions;
+	question.npositions = ingest->nquestions;
+	question.group = ingest->nquestions > 0 ? ingest->question_group : NULL;
 
 	/* nexus_consume's question: where do the partitions end? */
-	for (int i = 0; ingest->ticket && i < ingest->npartitions; i++)
-		positions[n++] = (KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, 0};
-	if (kafka_ask(ingest->link.client, ingest->pipeline->topic, positions, n, LOOK_TIMEOUT_MS))
-		ingest->asked_ends = n > 0;
-	pfree(positions);
+	if (ingest->ticket && ingest->nquestions == 0)
+	{
+		for (int i = 0; i < ingest->npartitions; i++)
+			ends[i] = (KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, KAFKA_OFFSET_END};
+		question.positions = ends;
+		question.npositions = ingest->npartitions;
+	}
+	if (kafka_ask(ingest->link.client, &question))
+		ingest->asked_ends = ingest->ticket && ingest->nquestions == 0 && ingest->assigned;
+	pfree(ends);
 }
 
 static void
 note_ends(Ingest *ingest, const KafkaAnswer *answer)
 {
-	for (size_t i = 0; i < answer->nends; i++)
+	if (!ingest->asked_ends || answer->npositions != ingest->npartitions)
+		return;
+	for (size_t i = 0; i < answer->npositions; i++)
 	{
-		IngestPartition *p = partition_find(ingest, answer->ends[i].topic, answer->ends[i].partition);
+		IngestPartition *p = partition_find(ingest, answer->positions[i].topic, answer->positions[i].partition);
 
 		if (p)
-			p->wanted = answer->ends[i].offset;
+			p->wanted = answer->positions[i].offset;
 	}
-	/* partitions that came with this very answer are asked for next time */
-	ingest->ends_known = ingest->ticket != 0 && ingest->asked_ends && answer->nends == ingest->npartitions;
+	ingest->ends_known = ingest->ticket != 0;
+}
+
+/* What the broker answered; returns ms until the next look. */
+static long
+learn(Ingest *ingest, const KafkaAnswer *answer)
+{
+	char	   *missing = topics_missing(ingest->pipeline, answer);
+	bool		any = answer->ntopics > 0;
+
+	link_alive(&ingest->link);
+	if (ingest->assigned && missing)
+		ingest->doubtful = true;
+	if (!any || (missing && topics_listed(ingest->pipeline) == NIL))
+	{
+		if (ingest->assigned)
+			worker_restart();
+		job_set_state(MyJob, JOB_WAITING, "%s", missing);
+		return NO_TOPIC_DELAY_MS;
+	}
+	if (!start_take_answer(ingest, answer))
+		return NO_TOPIC_DELAY_MS;
+	if (!partitions_learn(ingest, answer))
+		return ingest->nquestions > 0 ? 0 : NO_TOPIC_DELAY_MS;
+	note_ends(ingest, answer);
+	if (ingest->retry_at == 0)
+		job_set_state(MyJob, JOB_RUNNING, "%s", missing ? missing : "");
+	return missing ? NO_TOPIC_DELAY_MS : LOOK_EVERY_MS;
 }
 
 static void
 take_answer(Ingest *ingest)
 {
 	KafkaAnswer answer;
-	TimestampTz now = GetCurrentTimestamp();
 
 	if (!batch_is_empty(ingest->batch) || !kafka_answered(ingest->link.client, &answer))
 		return;
-	ingest->next_look = TimestampTzPlusMilliseconds(now, LOOK_EVERY_MS);
 	if (answer.failure.code != 0)
 	{
 		link_trouble(&ingest->link, &answer.failure);
 		ingest->next_look = ingest->link.next_probe;
 	}
-	else if (answer.npartitions == 0)
-	{
-		link_alive(&ingest->link);
-		job_set_state(MyJob, JOB_WAITING, "topic \"%s\" does not exist on the broker", ingest->pipeline->topic);
-		ingest->next_look = TimestampTzPlusMilliseconds(now, NO_TOPIC_DELAY_MS);
-	}
 	else
-	{
-		partitions_learn(ingest, &answer);
-		note_ends(ingest, &answer);
-		link_alive(&ingest->link);
-		if (ingest->retry_at == 0)
-			job_set_state(MyJob, JOB_RUNNING, NULL);
-	}
+		ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), learn(ingest, &answer));
 	kafka_answer_free(&answer);
 }
 
@@ -169,21 +212,27 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 	{
 		case KAFKA_EVENT_END:
 			link_alive(&ingest->link);
+			if (p && p->verifying)
+				verify_end(ingest, p, event->offset);
 			if (p)
 				partition_skip_to(ingest, p, event->offset);
 			break;
 
 		case KAFKA_EVENT_OFFSET_GONE:
+			if (p && verify_gone(ingest, p))
+				break;
 			if (link_is_embedded())
 				partitions_start_over(ingest);
 			if (p)
-				ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more",
+				ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more: nexus_seek() says where to go on",
 							p->next, p->partition, p->topic);
 			break;
 
 		case KAFKA_EVENT_ERROR:
 			job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
 			job_set_state(MyJob, JOB_WAITING, "%s", event->failure.text);
+			if (kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
+				ingest->doubtful = true;
 			ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_TOPIC_DELAY_MS);
 			break;
 	}
@@ -200,6 +249,28 @@ note_failure(Ingest *ingest, ApplyOutcome outcome, const ErrorData *error)
 	if (outcome == APPLY_FAILING || ingest->retry_delay_ms > FIRST_RETRY_MS)
 		job_set_state(MyJob, outcome == APPLY_FAILING ? JOB_FAILING : JOB_WAITING, "%s (SQLSTATE %s)",
 					  error->message, unpack_sql_state(error->sqlerrcode));
+}
+
+/* on_error => stop. Nothing moved beyond the messages before it. */
+pg_noreturn static void
+stop_before_message(Ingest *ingest, const ErrorData *error)
+{
+	const Batch *batch = ingest->batch;
+	const KafkaMessage *message = &batch->messages[batch_first_live(batch, batch->next, batch->n)];
+
+	job_set_error(MyJob, error->sqlerrcode, error->message);
+	await_resume(psprintf("offset " INT64_FORMAT " of partition %d of topic \"%s\": %s (SQLSTATE %s)",
+						  message->offset, message->partition, message->topic, error->message,
+						  unpack_sql_state(error->sqlerrcode)));
+}
+
+/* The pipeline has paused itself, by the table; the supervisor ends the worker. */
+pg_noreturn static void
+wait_to_be_paused(void)
+{
+	wake_supervisor();
+	for (;;)
+		worker_wait(-1, -1);
 }
 
 static void
@@ -223,6 +294,10 @@ take_in(Ingest *ingest)
 			break;
 		case APPLY_MOVED:
 			worker_restart();	/* read from where they are now */
+		case APPLY_STOP:
+			stop_before_message(ingest, error);
+		case APPLY_FULL:
+			wait_to_be_paused();
 	}
 }
 
@@ -287,6 +362,18 @@ serve_requests(Ingest *ingest)
 	}
 }
 
+/* Of a pipeline that runs on demand, when nobody waits any more. */
+static void
+leave_if_idle(Ingest *ingest)
+{
+	if (ingest->pipeline->on_demand && ingest->ticket == 0 && batch_is_empty(ingest->batch) &&
+		pg_atomic_read_u64(&MyJob->asked) <= pg_atomic_read_u64(&MyJob->answered))
+	{
+		partitions_mirror(ingest);
+		worker_restart();
+	}
+}
+
 /* ---- the loop ---- */
 
 static long
@@ -345,6 +432,13 @@ tend_progress(Ingest *ingest, bool busy)
 	return behind;
 }
 
+/* librdkafka doesn't end while messages of it are out. Runs before the link is closed. */
+static void
+release_messages(int code, Datum arg)
+{
+	batch_release(((Ingest *) DatumGetPointer(arg))->batch);
+}
+
 void
 nexus_ingest_main(Datum arg)
 {
@@ -366,6 +460,7 @@ nexus_ingest_main(Datum arg)
 		settings[nsettings++] = (KafkaSetting) {"fetch.wait.max.ms", "20"};
 	while (!link_open(&ingest->link, KAFKA_CONSUMER, settings, nsettings))
 		worker_wait(-1, -1);
+	before_shmem_exit(release_messages, PointerGetDatum(ingest));
 	ingest->next_look = GetCurrentTimestamp();
 
 	for (;;)
@@ -379,6 +474,7 @@ nexus_ingest_main(Datum arg)
 		look_if_due(ingest);
 		busy = fetch_and_take_in(ingest);
 		serve_requests(ingest);
+		leave_if_idle(ingest);
 		behind = tend_progress(ingest, busy);
 		if (!busy)
 			worker_wait(kafka_client_fd(ingest->link.client), sleep_time(ingest, behind));

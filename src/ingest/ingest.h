@@ -3,11 +3,16 @@
  *		Kafka to the pipeline's statement: what the files of src/ingest share.
  *
  * ingest.c		the worker: its loop, requests, what it tells of itself
+ * replay.c		the worker that takes in dead letters
+ * topics.c		which topics are the pipeline's
  * partitions.c	which partitions, from which offset; new ones, other clusters
+ * start.c		where a pipeline begins
+ * verify.c		is a topic still the same one
  * batch.c		the messages that were fetched, and how much of them is one transaction
  * messages.c	nexus_messages() and nexus_raw_messages(), which read the batch
  * scan.c		the same as a scan in the worker's plans
  * apply.c		a range of the batch in one transaction, halved until the culprit is alone
+ * offsets_ledger.c	where a topic's batch is written down
  * triage.c		what kind of error it is
  */
 #ifndef NEXUS_INGEST_H
@@ -27,6 +32,7 @@ typedef struct Batch
 {
 	MemoryContext context;		/* reset with the batch and before each try; holds the errors */
 	KafkaMessage *messages;
+	Jsonb	  **stored_headers;	/* of dead letters, which have them as such; else NULL */
 	ErrorData **dead;			/* the error of a message that is to be a dead letter */
 	int			n;
 	int			next;			/* those before are taken in */
@@ -46,12 +52,42 @@ typedef struct IngestPartition
 	int64		fetched;		/* beyond the last message that is in the batch */
 	int64		mirrored;		/* the offset last told to the broker */
 	int64		wanted;			/* where nexus_consume is done */
+	int64		from_ms;		/* with OFFSET_BY_TIME: what is earlier is left out */
+	int64		last_offset;	/* of the last message taken in, -1: none known */
+	int64		last_hash;
+	bool		verifying;		/* last_offset is read first, and compared */
 	PartitionStat *stat;		/* NULL: no room */
 } IngestPartition;
 
-typedef struct Ingest
+typedef struct Ingest Ingest;
+
+/* One transaction that takes in [lo, hi) of the batch. */
+typedef struct Attempt
+{
+	Ingest	   *ingest;
+	int			lo;
+	int			hi;
+	bool		rehearsal;		/* roll back in the end */
+	bool		passed;			/* a rehearsal came to its end */
+	bool		moved;			/* somebody else was there first */
+	bool		full;			/* so many dead letters that the pipeline pauses itself */
+	uint64		rows;
+} Attempt;
+
+/* Where a batch comes from, and is written down. */
+typedef struct Ledger
+{
+	/* In the transaction, before the statement. False: somebody else was there first. */
+	bool		(*settle) (Attempt *attempt);
+	void		(*applied) (const Attempt *attempt);	/* after the commit */
+	bool		asks_for_evidence;	/* an ambiguous error may be the statement's */
+	bool		may_stop;		/* on_error is heeded */
+} Ledger;
+
+struct Ingest
 {
 	Pipeline   *pipeline;
+	const Ledger *ledger;
 	char	   *group_id;		/* of the offset mirror */
 	MemoryContext context;		/* lives as long as the worker */
 	KafkaLink	link;
@@ -61,6 +97,12 @@ typedef struct Ingest
 	int			npartitions;
 	int			room_for;		/* partitions for which the client's memory is shared out */
 	bool		assigned;
+	uint64		topics_hash;	/* of the topics and partitions as last seen */
+	bool		doubtful;		/* a topic was missed: when it is there again, is it the same? */
+
+	KafkaPosition *questions;	/* start.c's, to be asked next */
+	int			nquestions;
+	const char *question_group;
 
 	SPIPlanPtr	plan;
 	uint64		planned_at;		/* messages taken in when it was made */
@@ -76,7 +118,7 @@ typedef struct Ingest
 
 	TimestampTz retry_at;		/* 0: nothing to retry */
 	int			retry_delay_ms;
-} Ingest;
+};
 
 /* ---- batch.c ---- */
 extern Batch *batch_create(MemoryContext parent, int max);
@@ -99,8 +141,9 @@ extern int	batch_first_live(const Batch *batch, int lo, int hi);
 extern Batch *current_batch;	/* NULL: no statement of a pipeline is running */
 
 extern bool message_timestamp(const KafkaMessage *message, TimestampTz *timestamp);
+extern int64 message_unix_ms(TimestampTz time);
 extern void message_try_decode(const KafkaMessage *message);
-extern Jsonb *message_headers(const KafkaMessage *message);
+extern Jsonb *batch_headers(const Batch *batch, int i);	/* NULL: none */
 extern struct varlena *message_bytes(const void *data, size_t len);
 
 #define MESSAGE_COLUMNS			7
@@ -133,30 +176,77 @@ typedef enum ApplyOutcome
 	APPLY_DONE,
 	APPLY_RETRY,				/* trouble of the environment */
 	APPLY_FAILING,				/* the statement fails for every message */
-	APPLY_MOVED					/* somebody else moved the offsets */
+	APPLY_MOVED,				/* somebody else moved the offsets */
+	APPLY_STOP,					/* before a bad message, as on_error says */
+	APPLY_FULL					/* as many dead letters as may be */
 } ApplyOutcome;
 
 /* Takes in messages from batch->next on; *error says why if not all. */
 extern ApplyOutcome apply_batch(Ingest *ingest, ErrorData **error);
 
+/* ---- offsets_ledger.c ---- */
+extern const Ledger offsets_ledger;
+
+/* ---- replay.c ---- */
+
+/* In a dynamic shared memory segment, between nexus_replay() and its worker. */
+typedef struct ReplayRequest
+{
+	bool		finished;		/* the rest is valid */
+	int64		replayed;
+	int64		failed;			/* stay where they are, with their new error */
+	int			sqlstate;		/* 0: all were tried; else why not */
+	char		error[512];
+	int			nids;			/* -1: all */
+	int64		ids[FLEXIBLE_ARRAY_MEMBER];
+} ReplayRequest;
+
+/* ---- topics.c ---- */
+extern List *topics_listed(const Pipeline *pipeline);
+extern void topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question);
+extern bool topics_include(const Pipeline *pipeline, const char *topic);
+extern char *topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer);
+
 /* ---- partitions.c ---- */
 
-/* What the broker said of the topic: takes up partitions, checks the cluster. */
-extern void partitions_learn(Ingest *ingest, const KafkaAnswer *answer);
+/*
+ * What the broker said of the topics: takes up partitions, checks the cluster.
+ * False if it can't be done yet, and is to be asked for again.
+ */
+extern bool partitions_learn(Ingest *ingest, const KafkaAnswer *answer);
 
 /* Drops what is not to be taken in: of no partition of this worker, or behind its offset. */
 extern void partitions_check_messages(Ingest *ingest, int first);
 extern IngestPartition *partition_find(Ingest *ingest, const char *topic, int32 partition);
 extern int	partitions_count(const Ingest *ingest, List *offsets);
+extern void partitions_assign(Ingest *ingest);
 
 /* Remembers the last commit, which is to be on disk before anybody is told of it. */
 extern void ingest_note_commit(Ingest *ingest);
+
+/* Runs it in a transaction; the worker ends where that fails. */
+extern void ingest_run_or_leave(XactBody body, void *arg, MemoryContext context);
 
 /* Moves offsets over what holds no message (control records, compacted ones). */
 extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset);
 extern void partitions_publish_lag(Ingest *ingest);
 extern void partitions_mirror(Ingest *ingest);
-extern void partitions_start_over(Ingest *ingest);
+pg_noreturn extern void partitions_start_over(Ingest *ingest);
+
+/* ---- start.c ---- */
+
+/* Adds new partitions; false if the broker has to be asked first. */
+extern bool start_partitions(Ingest *ingest, List *fresh, const char *cluster_id);
+
+/* True if any of the offsets is one by time, to be asked for. */
+extern bool start_must_ask(Ingest *ingest, List *mine);
+extern bool start_take_answer(Ingest *ingest, const KafkaAnswer *answer);
+
+/* ---- verify.c ---- */
+extern int64 message_hash(const KafkaMessage *message);
+extern void verify_message(Ingest *ingest, IngestPartition *p, const KafkaMessage *message);
+extern void verify_end(Ingest *ingest, IngestPartition *p, int64 end);
+extern bool verify_gone(Ingest *ingest, IngestPartition *p);
 
 /* ---- ingest.c ---- */
 

@@ -40,6 +40,13 @@ message_timestamp(const KafkaMessage *message, TimestampTz *timestamp)
 	return true;
 }
 
+/* Whole ms, rounded down; not before 1970. */
+int64
+message_unix_ms(TimestampTz time)
+{
+	return Max(time + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY, 0) / 1000;
+}
+
 struct varlena *
 message_bytes(const void *data, size_t len)
 {
@@ -185,7 +192,7 @@ collect_headers(const KafkaMessage *message, NamedHeader *few, int *n)
 }
 
 /* An object; a repeated name has an array. NULL: there are none. */
-Jsonb *
+static Jsonb *
 message_headers(const KafkaMessage *message)
 {
 	int			n;
@@ -206,6 +213,12 @@ message_headers(const KafkaMessage *message)
 		push_header(&state, headers + i, same);
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+Jsonb *
+batch_headers(const Batch *batch, int i)
+{
+	return batch->stored_headers ? batch->stored_headers[i] : message_headers(&batch->messages[i]);
 }
 
 /* ---- rows ---- */
@@ -259,9 +272,10 @@ message_decoder_create(bool raw, bool headers)
 }
 
 static void
-decode(MessageDecoder *decoder, const KafkaMessage *message, Datum *values, bool *nulls)
+decode(MessageDecoder *decoder, const Batch *batch, int i, Datum *values, bool *nulls)
 {
-	Jsonb	   *headers = decoder->headers ? message_headers(message) : NULL;
+	const KafkaMessage *message = &batch->messages[i];
+	Jsonb	   *headers = decoder->headers ? batch_headers(batch, i) : NULL;
 	TimestampTz timestamp = 0;
 
 	memset(nulls, 0, MESSAGE_COLUMNS * sizeof(bool));
@@ -307,7 +321,7 @@ message_decode_next(MessageDecoder *decoder, Batch *batch, int *i, Datum *values
 	batch->undecodable = at;
 
 	MemoryContextSwitchTo(decoder->row);
-	decode(decoder, message, values, nulls);
+	decode(decoder, batch, at, values, nulls);
 
 	batch->undecodable = -1;
 	error_context_stack = callback.previous;

@@ -1,16 +1,24 @@
 /*
  * partitions.c
- *		Which partitions the worker reads, from which offset, of which cluster.
+ *		Which partitions the worker reads, and from where.
  *
- * nexus_offsets decides. A partition that isn't in it yet is new, and read from
- * its earliest offset. The cluster's id stands beside the offsets: where the
+ * nexus_offsets decides. Of a pipeline's workers the first one adds the partitions
+ * that aren't in it yet (start.c says where they begin); each reads those that are
+ * its by their number. The cluster's id stands beside the offsets: where the
  * broker says another, they mean nothing there, and the pipeline stops. Only an
  * embedded broker, which forgets everything at each start, is begun anew.
+ *
+ * A topic that was deleted and made again has the old one's name and other
+ * messages. So reading begins with the last message that was taken in, which is
+ * compared with the hash that was kept of it (verify.c).
+ *
+ * A worker assigns partitions once: what changes them makes it start anew.
  */
 #include "nexus_kafka.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -18,43 +26,9 @@
 
 #define EMBEDDED_PREFIX	"embedded-"
 
-typedef struct Reading
-{
-	Ingest	   *ingest;
-	const char *cluster_id;
-	int			npartitions;
-	List	   *offsets;		/* out */
-} Reading;
-
-static void
-read_offsets(void *arg)
-{
-	Reading    *reading = arg;
-
-	reading->offsets = catalog_offsets(reading->ingest->pipeline->name, reading->ingest->batch->context);
-}
-
-static void
-add_partitions(void *arg)
-{
-	Reading    *reading = arg;
-	const Pipeline *pipeline = reading->ingest->pipeline;
-
-	if (reading->cluster_id[0])
-		catalog_offsets_name_cluster(pipeline->name, reading->cluster_id);
-	for (int p = 0; p < reading->npartitions; p++)
-		catalog_offset_add(pipeline->name, pipeline->topic, p, reading->cluster_id);
-}
-
-static void
-forget_offsets(void *arg)
-{
-	catalog_offsets_forget(((Ingest *) arg)->pipeline->name);
-}
-
 /* The worker ends where the tables can't be read; its parent starts it again. */
-static void
-run_or_leave(XactBody body, void *arg, MemoryContext context)
+void
+ingest_run_or_leave(XactBody body, void *arg, MemoryContext context)
 {
 	ErrorData  *error;
 
@@ -64,12 +38,38 @@ run_or_leave(XactBody body, void *arg, MemoryContext context)
 	ReThrowError(error);
 }
 
+typedef struct Reading
+{
+	Ingest	   *ingest;
+	const char *cluster_id;
+	List	   *offsets;		/* out */
+} Reading;
+
+static void
+read_offsets(void *arg)
+{
+	Reading    *reading = arg;
+	MemoryContext context = reading->ingest->batch->context;
+
+	if (reading->cluster_id[0])
+		catalog_offsets_name_cluster(reading->ingest->pipeline->name, reading->cluster_id);
+	reading->offsets = catalog_offsets(reading->ingest->pipeline->name, context);
+}
+
+static void
+forget_offsets(void *arg)
+{
+	catalog_offsets_forget(((Ingest *) arg)->pipeline->name);
+}
+
 void
 partitions_start_over(Ingest *ingest)
 {
-	run_or_leave(forget_offsets, ingest, ingest->batch->context);
+	ingest_run_or_leave(forget_offsets, ingest, ingest->batch->context);
 	worker_restart();
 }
+
+/* ---- does what the broker says fit to what is in the table? ---- */
 
 static void
 check_cluster(Ingest *ingest, List *offsets, const char *cluster_id)
@@ -89,8 +89,33 @@ check_cluster(Ingest *ingest, List *offsets, const char *cluster_id)
 	}
 }
 
+static const KafkaTopic *
+find_topic(const KafkaAnswer *answer, const char *name)
+{
+	for (size_t i = 0; i < answer->ntopics; i++)
+		if (strcmp(answer->topics[i].name, name) == 0)
+			return &answer->topics[i];
+	return NULL;
+}
+
 static void
-check_partitions(Ingest *ingest, List *offsets, int npartitions)
+check_partitions(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
+{
+	ListCell   *lc;
+
+	foreach(lc, offsets)
+	{
+		const PartitionOffset *offset = lfirst(lc);
+		const KafkaTopic *topic = find_topic(answer, offset->topic);
+
+		if (topic && offset->partition >= topic->npartitions && topics_include(ingest->pipeline, topic->name))
+			ingest_stop(ingest, "topic \"%s\" had a partition %d and now has %d partitions: it was made anew",
+						offset->topic, offset->partition, topic->npartitions);
+	}
+}
+
+static bool
+is_known(List *offsets, const char *topic, int32 partition)
 {
 	ListCell   *lc;
 
@@ -98,10 +123,72 @@ check_partitions(Ingest *ingest, List *offsets, int npartitions)
 	{
 		const PartitionOffset *offset = lfirst(lc);
 
-		if (offset->partition >= npartitions && strcmp(offset->topic, ingest->pipeline->topic) == 0)
-			ingest_stop(ingest, "topic \"%s\" had a partition %d and now has %d partitions: it was recreated",
-						offset->topic, offset->partition, npartitions);
+		if (offset->partition == partition && strcmp(offset->topic, topic) == 0)
+			return true;
 	}
+	return false;
+}
+
+/* The pipeline's partitions that have no offset yet. */
+static List *
+new_partitions(const Ingest *ingest, List *offsets, const KafkaAnswer *answer)
+{
+	List	   *fresh = NIL;
+
+	for (size_t i = 0; i < answer->ntopics; i++)
+	{
+		const KafkaTopic *topic = &answer->topics[i];
+
+		if (!topics_include(ingest->pipeline, topic->name))
+			continue;
+		for (int p = 0; p < topic->npartitions; p++)
+		{
+			PartitionOffset *offset;
+
+			if (is_known(offsets, topic->name, p))
+				continue;
+			offset = palloc0(sizeof(PartitionOffset));
+			offset->topic = pstrdup(topic->name);
+			offset->partition = p;
+			offset->offset = OFFSET_EARLIEST;
+			fresh = lappend(fresh, offset);
+		}
+	}
+	return fresh;
+}
+
+/* ---- the worker's own ---- */
+
+static bool
+is_mine(const Ingest *ingest, const PartitionOffset *offset)
+{
+	uint32		hash = hash_bytes((const unsigned char *) offset->topic, strlen(offset->topic));
+
+	return (hash + (uint32) offset->partition) % (uint32) ingest->pipeline->workers == (uint32) MyJob->part;
+}
+
+/* Those of the worker; answer NULL: of all topics, else of those that are there. */
+static List *
+my_offsets(const Ingest *ingest, List *offsets, const KafkaAnswer *answer)
+{
+	List	   *mine = NIL;
+	ListCell   *lc;
+
+	foreach(lc, offsets)
+	{
+		PartitionOffset *offset = lfirst(lc);
+
+		if (topics_include(ingest->pipeline, offset->topic) && is_mine(ingest, offset) &&
+			(answer == NULL || find_topic(answer, offset->topic)))
+			mine = lappend(mine, offset);
+	}
+	return mine;
+}
+
+int
+partitions_count(const Ingest *ingest, List *offsets)
+{
+	return list_length(my_offsets(ingest, offsets, NULL));
 }
 
 /* Asked for each message, and messages come in runs of a partition. */
@@ -123,6 +210,128 @@ partition_find(Ingest *ingest, const char *topic, int32 partition)
 	return NULL;
 }
 
+void
+partitions_assign(Ingest *ingest)
+{
+	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+	KafkaFailure failure;
+
+	for (int i = 0; i < ingest->npartitions; i++)
+	{
+		IngestPartition *p = &ingest->partitions[i];
+		int64		first = p->verifying ? p->last_offset : p->next;
+
+		p->fetched = 0;
+		positions[i] = (KafkaPosition) {p->topic, p->partition, first < 0 ? KAFKA_OFFSET_EARLIEST : first};
+	}
+	if (!kafka_consumer_assign(ingest->link.client, positions, ingest->npartitions, &failure))
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not assign the partitions of \"%s\": %s", ingest->pipeline->topic, failure.text)));
+	ingest->assigned = true;
+	pfree(positions);
+}
+
+static void
+take_up(Ingest *ingest, List *mine)
+{
+	ListCell   *lc;
+
+	ingest->partitions = MemoryContextAllocZero(ingest->context, Max(list_length(mine), 1) * sizeof(IngestPartition));
+	foreach(lc, mine)
+	{
+		const PartitionOffset *offset = lfirst(lc);
+		IngestPartition *p = &ingest->partitions[ingest->npartitions++];
+
+		p->topic = MemoryContextStrdup(ingest->context, offset->topic);
+		p->partition = offset->partition;
+		p->next = p->mirrored = offset->offset;
+		p->from_ms = p->next == OFFSET_BY_TIME ? message_unix_ms(offset->start_time) : -1;
+		p->last_offset = offset->last_offset;
+		p->last_hash = offset->last_hash;
+		p->verifying = p->last_offset >= 0 && p->last_offset < p->next;
+		p->stat = partition_stat(MyJob, p->topic, p->partition);
+	}
+	partitions_assign(ingest);
+}
+
+/* ---- what the broker said ---- */
+
+static void
+learn_cluster(const KafkaAnswer *answer, char *cluster_id, size_t size)
+{
+	strlcpy(cluster_id, answer->cluster_id, size);
+	if (!link_is_embedded())
+		return;
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	strlcpy(cluster_id, nexus_shared->embedded_cluster, size);
+	LWLockRelease(nexus_shared->lock);
+}
+
+/* Of the topics of the pipeline that are there, with their partitions. */
+static uint64
+topics_hash(const Ingest *ingest, const KafkaAnswer *answer)
+{
+	uint64		hash = 1;		/* none is none of another */
+
+	for (size_t i = 0; i < answer->ntopics; i++)
+	{
+		const KafkaTopic *t = &answer->topics[i];
+
+		if (topics_include(ingest->pipeline, t->name))
+			hash += hash_bytes_extended((const unsigned char *) t->name, strlen(t->name), t->npartitions);
+	}
+	return hash;
+}
+
+bool
+partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
+{
+	char		cluster_id[sizeof(answer->cluster_id)];
+	Reading		reading = {ingest, cluster_id, NIL};
+	uint64		hash = topics_hash(ingest, answer);
+	List	   *fresh;
+	List	   *mine;
+
+	batch_release(ingest->batch);
+	learn_cluster(answer, cluster_id, sizeof(cluster_id));
+	if (ingest->assigned)
+	{
+		if (hash == ingest->topics_hash && strcmp(cluster_id, ingest->link.cluster_id) == 0 && !ingest->doubtful)
+			return true;
+		worker_restart();
+	}
+
+	ingest_run_or_leave(read_offsets, &reading, ingest->batch->context);
+	check_cluster(ingest, reading.offsets, cluster_id);
+	check_partitions(ingest, reading.offsets, answer);
+	fresh = new_partitions(ingest, reading.offsets, answer);
+	if (fresh != NIL || (!ingest->pipeline->started && MyJob->part == 0))
+	{
+		if (MyJob->part != 0)
+			return false;		/* the first worker adds them */
+		if (!start_partitions(ingest, fresh, cluster_id))
+			return false;		/* it has to ask first */
+		ingest_run_or_leave(read_offsets, &reading, ingest->batch->context);
+	}
+	mine = my_offsets(ingest, reading.offsets, answer);
+	if (start_must_ask(ingest, mine))
+		return false;
+
+	/* from here on: what is assigned is what the table says */
+	if (Max(list_length(mine), 1) != Max(ingest->room_for, 1))
+	{
+		if (ingest->room_for == partitions_count(ingest, reading.offsets))
+			ingest->room_for = list_length(mine);	/* a topic is missing: more room than needed */
+		else
+			worker_restart();	/* a client's memory can't be shared out anew */
+	}
+	strlcpy(ingest->link.cluster_id, cluster_id, sizeof(ingest->link.cluster_id));
+	ingest->topics_hash = hash;
+	take_up(ingest, mine);
+	return true;
+}
+
 /*
  * librdkafka hands over none such. If it did, a message would be taken in twice
  * or an offset go backwards.
@@ -137,6 +346,10 @@ partitions_check_messages(Ingest *ingest, int first)
 		const KafkaMessage *message = &batch->messages[i];
 		IngestPartition *p = partition_find(ingest, message->topic, message->partition);
 
+		if (p && p->verifying)
+			verify_message(ingest, p, message);
+		if (p && p->next == OFFSET_BY_TIME && message->timestamp_ms < p->from_ms)
+			p->fetched = message->offset + 1;
 		if (p && message->offset >= Max(p->next, p->fetched))
 		{
 			p->fetched = message->offset + 1;
@@ -145,85 +358,6 @@ partitions_check_messages(Ingest *ingest, int first)
 		else
 			batch_drop(batch, i);
 	}
-}
-
-int
-partitions_count(const Ingest *ingest, List *offsets)
-{
-	ListCell   *lc;
-	int			n = 0;
-
-	foreach(lc, offsets)
-		if (strcmp(((PartitionOffset *) lfirst(lc))->topic, ingest->pipeline->topic) == 0)
-			n++;
-	return n;
-}
-
-static void
-assign(Ingest *ingest, List *offsets)
-{
-	int			n = partitions_count(ingest, offsets);
-	KafkaPosition *positions = palloc(n * sizeof(KafkaPosition));
-	KafkaFailure failure;
-	ListCell   *lc;
-	int			i = 0;
-
-	ingest->partitions = MemoryContextAllocZero(ingest->context, n * sizeof(IngestPartition));
-	foreach(lc, offsets)
-	{
-		const PartitionOffset *offset = lfirst(lc);
-		IngestPartition *p;
-
-		if (strcmp(offset->topic, ingest->pipeline->topic) != 0)
-			continue;			/* of a topic that the pipeline had before */
-		p = &ingest->partitions[i];
-		p->topic = MemoryContextStrdup(ingest->context, offset->topic);
-		p->partition = offset->partition;
-		p->next = p->mirrored = offset->offset;
-		p->stat = partition_stat(MyJob, p->topic, p->partition);
-		positions[i].topic = p->topic;
-		positions[i].partition = p->partition;
-		positions[i].offset = p->next == OFFSET_EARLIEST ? KAFKA_OFFSET_EARLIEST : p->next;
-		i++;
-	}
-	ingest->npartitions = n;
-	if (!kafka_consumer_assign(ingest->link.client, positions, n, &failure))
-		ereport(ERROR,
-				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not assign the partitions of topic \"%s\": %s", ingest->pipeline->topic, failure.text)));
-	ingest->assigned = true;
-	pfree(positions);
-}
-
-void
-partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
-{
-	char		cluster_id[sizeof(answer->cluster_id)];
-	Reading		reading = {ingest, cluster_id, answer->npartitions, NIL};
-
-	batch_release(ingest->batch);
-	strlcpy(cluster_id, answer->cluster_id, sizeof(cluster_id));
-	if (link_is_embedded())
-	{
-		LWLockAcquire(nexus_shared->lock, LW_SHARED);
-		strlcpy(cluster_id, nexus_shared->embedded_cluster, sizeof(cluster_id));
-		LWLockRelease(nexus_shared->lock);
-	}
-	if (ingest->assigned && ingest->npartitions == answer->npartitions &&
-		strcmp(cluster_id, ingest->link.cluster_id) == 0)
-		return;
-
-	run_or_leave(read_offsets, &reading, ingest->batch->context);
-	check_cluster(ingest, reading.offsets, cluster_id);
-	check_partitions(ingest, reading.offsets, answer->npartitions);
-	run_or_leave(add_partitions, &reading, ingest->batch->context);
-	run_or_leave(read_offsets, &reading, ingest->batch->context);
-	strlcpy(ingest->link.cluster_id, cluster_id, sizeof(ingest->link.cluster_id));
-
-	/* from here on: what is assigned is what the table says */
-	if (Max(partitions_count(ingest, reading.offsets), 1) != Max(ingest->room_for, 1))
-		worker_restart();		/* a client's memory can't be shared out anew */
-	assign(ingest, reading.offsets);
 }
 
 /* ---- offsets that move without a message ---- */
@@ -254,11 +388,11 @@ ingest_note_commit(Ingest *ingest)
 void
 partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset)
 {
-	Skip		skip = {ingest, {partition->topic, partition->partition, partition->next, offset}, false};
+	Skip		skip = {ingest, {partition->topic, partition->partition, partition->next, offset, -1}, false};
 
 	if (offset <= partition->next)
 		return;
-	run_or_leave(skip_body, &skip, ingest->batch->context);
+	ingest_run_or_leave(skip_body, &skip, ingest->batch->context);
 	if (!skip.moved)
 		worker_restart();		/* somebody else moved it: read where it is now */
 	partition->next = offset;
@@ -289,7 +423,7 @@ partitions_publish_lag(Ingest *ingest)
 void
 partitions_mirror(Ingest *ingest)
 {
-	KafkaPosition *positions = palloc(ingest->npartitions * sizeof(KafkaPosition));
+	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
 	int			n = 0;
 
 	for (int i = 0; i < ingest->npartitions; i++)

@@ -167,7 +167,8 @@ kafka_consumer_next_event(KafkaClient *client)
 void
 kafka_message_release(KafkaMessage *message)
 {
-	rd_kafka_message_destroy(message->handle);
+	if (message->handle)
+		rd_kafka_message_destroy(message->handle);
 	message->handle = NULL;
 }
 

@@ -1,7 +1,8 @@
 /*
  * enquiry.c
  *		Questions to the cluster that librdkafka only answers to a thread that
- *		waits: a topic's partitions, the cluster's id, the ends of partitions.
+ *		waits: topics and their partitions, the cluster's id, offsets by time, and
+ *		what a consumer group has committed.
  *
  * A worker's main thread must not wait, so one thread a client waits for it.
  * It starts with the first question, takes one at a time, calls librdkafka and
@@ -30,85 +31,236 @@ struct Enquirer
 	bool		quit;
 
 	/* the asker's while not ASKED, the thread's while ASKED */
-	char	   *topic;
-	rd_kafka_topic_partition_list_t *ends;
+	char	  **topics;
+	size_t		ntopics;
+	bool		all_topics;
+	rd_kafka_topic_partition_list_t *positions; /* NULL: none */
+	char	   *group;
 	int			timeout_ms;
 	KafkaAnswer answer;
 };
 
 static bool
-ask_metadata(Enquirer *e)
+fail(Enquirer *e, rd_kafka_resp_err_t code, const char *text)
+{
+	kafka_failure_set(&e->answer.failure, code, text);
+	return false;
+}
+
+static bool
+out_of_memory(Enquirer *e)
+{
+	return fail(e, RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE, "out of memory");
+}
+
+/* ---- metadata ---- */
+
+static bool
+add_topic(Enquirer *e, const char *name, int npartitions)
+{
+	KafkaTopic *topics = realloc(e->answer.topics, (e->answer.ntopics + 1) * sizeof(KafkaTopic));
+
+	if (topics == NULL)
+		return out_of_memory(e);
+	e->answer.topics = topics;
+	topics[e->answer.ntopics++] = (KafkaTopic) {strdup(name), npartitions};
+	return true;
+}
+
+/* topic NULL: all, or (none wanted) a sign of life. */
+static bool
+ask_metadata(Enquirer *e, const char *topic)
 {
 	rd_kafka_t *rk = e->client->rk;
-	rd_kafka_topic_t *rkt = e->topic ? rd_kafka_topic_new(rk, e->topic, NULL) : NULL;
+	rd_kafka_topic_t *rkt = topic ? rd_kafka_topic_new(rk, topic, NULL) : NULL;
 	const struct rd_kafka_metadata *metadata;
 	rd_kafka_resp_err_t code;
-	char	   *cluster_id;
+	bool		ok = true;
 
-	if (e->topic && rkt == NULL)
-	{
-		kafka_failure_set(&e->answer.failure, rd_kafka_last_error(), NULL);
-		return false;
-	}
-	code = rd_kafka_metadata(rk, 0, rkt, &metadata, e->timeout_ms);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		if (metadata->topic_cnt == 1)
-		{
-			e->answer.npartitions = metadata->topics[0].partition_cnt;
-			code = metadata->topics[0].err;
-			if (code == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-				code = RD_KAFKA_RESP_ERR_NO_ERROR;	/* the answer is: none */
-		}
-		rd_kafka_metadata_destroy(metadata);
-	}
+	if (topic && rkt == NULL)
+		return fail(e, rd_kafka_last_error(), NULL);
+	code = rd_kafka_metadata(rk, topic == NULL && e->all_topics, rkt, &metadata, e->timeout_ms);
 	if (rkt)
 		rd_kafka_topic_destroy(rkt);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		kafka_failure_set(&e->answer.failure, code, NULL);
-		return false;
-	}
+		return fail(e, code, NULL);
 
-	cluster_id = rd_kafka_clusterid(rk, e->timeout_ms);
+	for (int i = 0; ok && i < metadata->topic_cnt; i++)
+	{
+		const struct rd_kafka_metadata_topic *t = &metadata->topics[i];
+
+		if (topic == NULL && !e->all_topics)
+			break;
+		if (t->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			ok = add_topic(e, t->topic, t->partition_cnt);
+		else if (topic && t->err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+			ok = fail(e, t->err, NULL);
+	}
+	rd_kafka_metadata_destroy(metadata);
+	return ok;
+}
+
+static bool
+ask_topics(Enquirer *e)
+{
+	char	   *cluster_id;
+
+	for (size_t i = 0; i < e->ntopics; i++)
+		if (!ask_metadata(e, e->topics[i]))
+			return false;
+	if (e->ntopics == 0 && !ask_metadata(e, NULL))
+		return false;
+
+	cluster_id = rd_kafka_clusterid(e->client->rk, e->timeout_ms);
 	if (cluster_id)
 	{
 		snprintf(e->answer.cluster_id, sizeof(e->answer.cluster_id), "%s", cluster_id);
-		rd_kafka_mem_free(rk, cluster_id);
+		rd_kafka_mem_free(e->client->rk, cluster_id);
 	}
 	return true;
 }
 
+/* ---- positions ---- */
+
+/* Asks for the offsets of such times, KAFKA_OFFSET_END among them. */
 static bool
-ask_ends(Enquirer *e)
+ask_offsets(Enquirer *e, rd_kafka_topic_partition_list_t *times)
 {
-	rd_kafka_resp_err_t code;
+	rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(e->client->rk, times, e->timeout_ms);
 
-	for (int i = 0; i < e->ends->cnt; i++)
-		e->ends->elems[i].offset = RD_KAFKA_OFFSET_END;	/* "the time" that means the end */
-	code = rd_kafka_offsets_for_times(e->client->rk, e->ends, e->timeout_ms);
-	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < e->ends->cnt; i++)
-		code = e->ends->elems[i].err;
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		kafka_failure_set(&e->answer.failure, code, NULL);
-		return false;
-	}
+	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < times->cnt; i++)
+		code = times->elems[i].err;
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR || fail(e, code, NULL);
+}
 
-	e->answer.ends = calloc(e->ends->cnt, sizeof(KafkaPosition));
-	if (e->answer.ends == NULL)
+/*
+ * The ends first: where no message is at or after the time, what comes after this
+ * question is.
+ */
+static bool
+ask_positions(Enquirer *e)
+{
+	rd_kafka_topic_partition_list_t *ends = rd_kafka_topic_partition_list_copy(e->positions);
+	rd_kafka_topic_partition_list_t *times = e->positions;
+	bool		any_time = false;
+	bool		ok;
+
+	for (int i = 0; i < ends->cnt; i++)
 	{
-		kafka_failure_set(&e->answer.failure, RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE, "out of memory");
-		return false;
+		any_time = any_time || times->elems[i].offset >= 0;
+		ends->elems[i].offset = RD_KAFKA_OFFSET_END;
 	}
-	for (int i = 0; i < e->ends->cnt; i++)
+	ok = ask_offsets(e, ends) && (!any_time || ask_offsets(e, times));
+	for (int i = 0; ok && i < times->cnt; i++)
+		if (times->elems[i].offset < 0)
+			times->elems[i].offset = ends->elems[i].offset;
+	rd_kafka_topic_partition_list_destroy(ends);
+	return ok;
+}
+
+/* ---- a consumer group ---- */
+
+static bool
+await_group(Enquirer *e, rd_kafka_queue_t *queue, rd_kafka_event_t **event)
+{
+	*event = rd_kafka_queue_poll(queue, e->timeout_ms);
+	if (*event == NULL)
+		return fail(e, RD_KAFKA_RESP_ERR__TIMED_OUT, NULL);
+	if (rd_kafka_event_error(*event) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	fail(e, rd_kafka_event_error(*event), rd_kafka_event_error_string(*event));
+	rd_kafka_event_destroy(*event);
+	return false;
+}
+
+static bool
+ask_members(Enquirer *e, rd_kafka_queue_t *queue)
+{
+	const char *groups[] = {e->group};
+	rd_kafka_event_t *event;
+	const rd_kafka_ConsumerGroupDescription_t **descriptions;
+	const rd_kafka_error_t *error;
+	size_t		n;
+	bool		ok;
+
+	rd_kafka_DescribeConsumerGroups(e->client->rk, groups, 1, NULL, queue);
+	if (!await_group(e, queue, &event))
+		return false;
+	descriptions = rd_kafka_DescribeConsumerGroups_result_groups(rd_kafka_event_DescribeConsumerGroups_result(event), &n);
+	error = n == 1 ? rd_kafka_ConsumerGroupDescription_error(descriptions[0]) : NULL;
+	ok = error == NULL || fail(e, rd_kafka_error_code(error), rd_kafka_error_string(error));
+	if (ok && n == 1)
+		e->answer.group_members = (int) rd_kafka_ConsumerGroupDescription_member_count(descriptions[0]);
+	rd_kafka_event_destroy(event);
+	return ok;
+}
+
+static bool
+ask_committed(Enquirer *e, rd_kafka_queue_t *queue)
+{
+	rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(e->group, e->positions);
+	rd_kafka_event_t *event;
+	const rd_kafka_group_result_t **groups;
+	const rd_kafka_error_t *error;
+	size_t		n;
+	bool		ok;
+
+	rd_kafka_ListConsumerGroupOffsets(e->client->rk, &request, 1, NULL, queue);
+	rd_kafka_ListConsumerGroupOffsets_destroy(request);
+	if (!await_group(e, queue, &event))
+		return false;
+	groups = rd_kafka_ListConsumerGroupOffsets_result_groups(rd_kafka_event_ListConsumerGroupOffsets_result(event), &n);
+	error = n == 1 ? rd_kafka_group_result_error(groups[0]) : NULL;
+	ok = error == NULL || fail(e, rd_kafka_error_code(error), rd_kafka_error_string(error));
+	for (int i = 0; ok && i < e->positions->cnt; i++)
 	{
-		e->answer.ends[i].topic = strdup(e->ends->elems[i].topic);
-		e->answer.ends[i].partition = e->ends->elems[i].partition;
-		e->answer.ends[i].offset = e->ends->elems[i].offset;
-		e->answer.nends++;
+		rd_kafka_topic_partition_t *p = &e->positions->elems[i];
+		const rd_kafka_topic_partition_t *committed = n == 0 ? NULL :
+			rd_kafka_topic_partition_list_find((rd_kafka_topic_partition_list_t *) rd_kafka_group_result_partitions(groups[0]),
+											   p->topic, p->partition);
+
+		if (committed && committed->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			ok = fail(e, committed->err, NULL);
+		p->offset = committed && committed->offset >= 0 ? committed->offset : KAFKA_OFFSET_UNKNOWN;
+	}
+	rd_kafka_event_destroy(event);
+	return ok;
+}
+
+static bool
+ask_group(Enquirer *e)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(e->client->rk);
+	bool		ok = ask_members(e, queue) && ask_committed(e, queue);
+
+	rd_kafka_queue_destroy(queue);
+	return ok;
+}
+
+/* ---- the thread ---- */
+
+static bool
+copy_positions(Enquirer *e)
+{
+	e->answer.positions = calloc(e->positions->cnt, sizeof(KafkaPosition));
+	if (e->answer.positions == NULL)
+		return out_of_memory(e);
+	for (int i = 0; i < e->positions->cnt; i++)
+	{
+		const rd_kafka_topic_partition_t *p = &e->positions->elems[i];
+
+		e->answer.positions[i] = (KafkaPosition) {strdup(p->topic), p->partition, p->offset};
+		e->answer.npositions++;
 	}
 	return true;
+}
+
+static void
+answer_question(Enquirer *e)
+{
+	memset(&e->answer, 0, sizeof(e->answer));
+	if (ask_topics(e) && e->positions && (e->group ? ask_group(e) : ask_positions(e)))
+		copy_positions(e);
 }
 
 static void *
@@ -125,9 +277,7 @@ enquirer_main(void *arg)
 			break;
 		pthread_mutex_unlock(&e->mutex);
 
-		memset(&e->answer, 0, sizeof(e->answer));
-		if (ask_metadata(e) && e->ends)
-			ask_ends(e);
+		answer_question(e);
 
 		pthread_mutex_lock(&e->mutex);
 		e->state = ENQUIRY_ANSWERED;
@@ -158,33 +308,51 @@ start_enquirer(KafkaClient *client)
 static void
 forget_question(Enquirer *e)
 {
-	free(e->topic);
-	e->topic = NULL;
-	if (e->ends)
-		rd_kafka_topic_partition_list_destroy(e->ends);
-	e->ends = NULL;
+	for (size_t i = 0; i < e->ntopics; i++)
+		free(e->topics[i]);
+	free(e->topics);
+	e->topics = NULL;
+	e->ntopics = 0;
+	if (e->positions)
+		rd_kafka_topic_partition_list_destroy(e->positions);
+	e->positions = NULL;
+	free(e->group);
+	e->group = NULL;
+}
+
+static bool
+note_question(Enquirer *e, const KafkaQuestion *question)
+{
+	forget_question(e);
+	e->all_topics = question->all_topics;
+	e->timeout_ms = question->timeout_ms;
+	if (question->ntopics > 0 && (e->topics = calloc(question->ntopics, sizeof(char *))) == NULL)
+		return false;
+	for (size_t i = 0; i < question->ntopics; i++)
+		e->topics[e->ntopics++] = strdup(question->topics[i]);
+	if (question->npositions > 0)
+		e->positions = rd_kafka_topic_partition_list_new((int) question->npositions);
+	for (size_t i = 0; i < question->npositions; i++)
+	{
+		const KafkaPosition *p = &question->positions[i];
+
+		rd_kafka_topic_partition_list_add(e->positions, p->topic, p->partition)->offset = p->offset;
+	}
+	if (question->group)
+		e->group = strdup(question->group);
+	return true;
 }
 
 bool
-kafka_ask(KafkaClient *client, const char *topic, const KafkaPosition *positions, size_t n, int timeout_ms)
+kafka_ask(KafkaClient *client, const KafkaQuestion *question)
 {
 	Enquirer   *e;
 
 	if (client->enquirer == NULL)
 		client->enquirer = start_enquirer(client);
 	e = client->enquirer;
-	if (e == NULL || kafka_asking(client))
+	if (e == NULL || kafka_asking(client) || !note_question(e, question))
 		return false;
-
-	forget_question(e);
-	e->topic = topic ? strdup(topic) : NULL;
-	if (n > 0)
-	{
-		e->ends = rd_kafka_topic_partition_list_new((int) n);
-		for (size_t i = 0; i < n; i++)
-			rd_kafka_topic_partition_list_add(e->ends, positions[i].topic, positions[i].partition);
-	}
-	e->timeout_ms = timeout_ms;
 
 	pthread_mutex_lock(&e->mutex);
 	e->state = ENQUIRY_ASKED;
@@ -217,7 +385,7 @@ kafka_answered(KafkaClient *client, KafkaAnswer *answer)
 
 	if (e == NULL || enquiry_state(e) != ENQUIRY_ANSWERED)
 		return false;
-	*answer = e->answer;		/* with the ends, the caller's from now on */
+	*answer = e->answer;		/* with its lists, the caller's from now on */
 	pthread_mutex_lock(&e->mutex);
 	e->state = ENQUIRY_IDLE;
 	pthread_mutex_unlock(&e->mutex);
@@ -227,11 +395,13 @@ kafka_answered(KafkaClient *client, KafkaAnswer *answer)
 void
 kafka_answer_free(KafkaAnswer *answer)
 {
-	for (size_t i = 0; i < answer->nends; i++)
-		free(answer->ends[i].topic);
-	free(answer->ends);
-	answer->ends = NULL;
-	answer->nends = 0;
+	for (size_t i = 0; i < answer->ntopics; i++)
+		free(answer->topics[i].name);
+	free(answer->topics);
+	for (size_t i = 0; i < answer->npositions; i++)
+		free(answer->positions[i].topic);
+	free(answer->positions);
+	memset(answer, 0, sizeof(*answer));
 }
 
 /* Waits for a question under way: to be called where waiting is bounded. */

@@ -55,6 +55,7 @@ typedef struct KafkaPosition
 } KafkaPosition;
 
 #define KAFKA_OFFSET_EARLIEST	(-2)
+#define KAFKA_OFFSET_END		(-1)
 #define KAFKA_OFFSET_UNKNOWN	(-1001)
 
 /* ---- client.c ---- */
@@ -220,25 +221,46 @@ extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *posi
 
 /* ---- enquiry.c ---- */
 
+typedef struct KafkaTopic
+{
+	char	   *name;
+	int			npartitions;
+} KafkaTopic;
+
+/* All zero but for the timeout: does the cluster answer? The question is copied. */
+typedef struct KafkaQuestion
+{
+	const char *const *topics;	/* which of these are there, with how many partitions? */
+	size_t		ntopics;
+	bool		all_topics;		/* which topics are there at all? */
+
+	/*
+	 * Where do these partitions end (offset KAFKA_OFFSET_END), or which is the
+	 * first message at or after a time (offset: ms since the Unix epoch; the end,
+	 * if there is none)?
+	 */
+	const KafkaPosition *positions;
+	size_t		npositions;
+	const char *group;			/* instead, what has this consumer group committed for them? */
+	int			timeout_ms;
+} KafkaQuestion;
+
 typedef struct KafkaAnswer
 {
 	KafkaFailure failure;		/* code 0: the rest is valid */
 	char		cluster_id[128];	/* empty if the broker doesn't tell */
-	int			npartitions;	/* of the topic asked for; 0 if it isn't there */
-	KafkaPosition *ends;		/* of the positions asked for; freed by kafka_answer_free */
-	size_t		nends;
+	KafkaTopic *topics;			/* those that are there */
+	size_t		ntopics;
+	KafkaPosition *positions;	/* of the question's, in its order; KAFKA_OFFSET_UNKNOWN: nothing committed */
+	size_t		npositions;
+	int			group_members;	/* of the question's group */
 } KafkaAnswer;
 
-/*
- * Asks for a topic's partitions (topic NULL: only whether the cluster answers),
- * and for the ends of positions where n > 0. The answer makes the client's fd
- * readable. False if a question is under way already.
- */
-extern bool kafka_ask(KafkaClient *client, const char *topic, const KafkaPosition *positions, size_t n,
-					  int timeout_ms);
+/* The answer makes the client's fd readable. False if a question is under way already. */
+extern bool kafka_ask(KafkaClient *client, const KafkaQuestion *question);
 extern bool kafka_asking(KafkaClient *client);
 
-/* True once for each question, when it is answered. */
+/* True once for each question, when it is answered; to be freed by kafka_answer_free(). */
 extern bool kafka_answered(KafkaClient *client, KafkaAnswer *answer);
 extern void kafka_answer_free(KafkaAnswer *answer);
 

@@ -537,7 +537,7 @@ watch_link(void)
 		kafka_answer_free(&answer);
 	}
 	if (link_probe_due(&relay.link))
-		(void) kafka_ask(relay.link.client, NULL, NULL, 0, ASK_TIMEOUT_MS);
+		(void) kafka_ask(relay.link.client, &(KafkaQuestion) {.timeout_ms = ASK_TIMEOUT_MS});
 }
 
 static void

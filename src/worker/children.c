@@ -50,8 +50,8 @@ child_of(Job *job)
 	return child;
 }
 
-static bool
-register_worker(Job *job, BackgroundWorkerHandle **handle)
+bool
+worker_register(const Job *job, const char *extra, size_t size, BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
 
@@ -69,13 +69,15 @@ register_worker(Job *job, BackgroundWorkerHandle **handle)
 		snprintf(worker.bgw_name, sizeof(worker.bgw_name), "nexus_kafka %s %s", job_kind_name(job->kind), job->name);
 	else
 		strlcpy(worker.bgw_name, worker.bgw_type, sizeof(worker.bgw_name));
+	if (extra)
+		memcpy(worker.bgw_extra, extra, size);
 	return RegisterDynamicBackgroundWorker(&worker, handle);
 }
 
 static void
 start(Job *job, Child *child, TimestampTz now)
 {
-	if (register_worker(job, &child->handle))
+	if (worker_register(job, NULL, 0, &child->handle))
 	{
 		child->started = now;
 		if (job_get_state(job) == JOB_NO_WORKER)
@@ -110,7 +112,7 @@ note_end(Job *job, Child *child, TimestampTz now)
 
 /* Milliseconds until the job needs its parent again, -1: it will be told. */
 static long
-tend(Job *job, Child *child, const Parent *parent)
+tend(Job *job, Child *child, const Parent *parent, bool ready)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	pid_t		pid;
@@ -123,6 +125,8 @@ tend(Job *job, Child *child, const Parent *parent)
 	}
 	if (job->pid != 0)
 		return 1000;			/* another parent started it, and nobody will tell this one */
+	if (!ready)
+		return -1;				/* a worker's end makes it so, and that is told */
 	if (now < child->start_at)
 		return TimestampDifferenceMilliseconds(now, child->start_at);
 	if (parent->may_start && !parent->may_start(job))
@@ -145,6 +149,7 @@ children_tend(const Parent *parent)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
 		bool		mine;
+		bool		ready;
 		long		due;
 
 		/*
@@ -152,11 +157,12 @@ children_tend(const Parent *parent)
 		 * be now, a worker may be started for nothing, and finds nothing to attach to.
 		 */
 		LWLockAcquire(nexus_shared->lock, LW_SHARED);
-		mine = job->in_use && parent->is_mine(job) && !database_is_held(job->database);
+		mine = job->in_use && parent->is_mine(job) && !job_is_held(job);
+		ready = mine && (parent->is_ready == NULL || parent->is_ready(job));
 		LWLockRelease(nexus_shared->lock);
 		if (!mine)
 			continue;
-		due = tend(job, child_of(job), parent);
+		due = tend(job, child_of(job), parent, ready);
 		if (due >= 0 && (next < 0 || due < next))
 			next = due;
 	}

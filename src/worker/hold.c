@@ -1,60 +1,63 @@
 /*
  * hold.c
- *		Keeping workers out of a database while a command needs it empty.
+ *		Keeping workers out of a database, or away from a pipeline, until a
+ *		transaction ends.
  *
- * DROP DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE, and CREATE
- * DATABASE with it as the template fail while anybody is connected. DROP
- * EXTENSION could meet a worker's locks in the other order. So these commands
- * first put a hold on the database (no worker may enter), end its workers, and
- * wait until they have left. When the transaction has ended, the launcher looks
- * into the database again.
- *
- * Only for who may run the command at all: a command that is going to be
- * refused stops nothing.
+ * A hold ends the workers, waits until they have left, and lets none start until
+ * the transaction has ended, however it ends. commands.c holds a database for
+ * those commands that need it empty; nexus_pause() and nexus_drop_pipeline() hold
+ * a pipeline, so that it has stopped when they return.
  */
 #include "nexus_kafka.h"
 
 #include <signal.h>
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
-#include "commands/defrem.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "pgstat.h"
-#include "tcop/utility.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "worker/worker.h"
 
 #define LONGEST_WAIT_MS		5000	/* then the command finds out by itself who is still there */
 
-static ProcessUtility_hook_type previous_utility_hook = NULL;
+/* The holds of this transaction. */
+static int	held[NEXUS_MAX_HOLDS];
+static int	nheld = 0;
 
-/* The hold of this transaction; ends with it, however it ends. */
-static Oid	held_until_end = InvalidOid;
+static bool
+concerns(const Hold *hold, const Job *job)
+{
+	return OidIsValid(hold->database) && job->database == hold->database &&
+		(hold->pipeline[0] == '\0' || (job->kind == JOB_INGEST && strcmp(job->name, hold->pipeline) == 0));
+}
+
+bool
+job_is_held(const Job *job)
+{
+	for (int i = 0; i < NEXUS_MAX_HOLDS; i++)
+		if (concerns(&nexus_shared->holds[i], job))
+			return true;
+	return false;
+}
 
 /* The caller holds the lock. */
 static void
-end_workers(Oid database)
+end_workers(const Hold *hold)
 {
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
 
-		if (!job->in_use || job->database != database || job->pid == 0)
+		if (!job->in_use || job->pid == 0 || !concerns(hold, job))
 			continue;
 		job->restart_at_once = true;
 		kill(job->pid, SIGTERM);
 	}
 }
 
-/* Has the database jobs (with_worker: that a worker does now)? */
 static bool
-has_jobs(Oid database, bool with_worker)
+has_workers(const Hold *hold)
 {
 	bool		any = false;
 
@@ -63,221 +66,86 @@ has_jobs(Oid database, bool with_worker)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
 
-		any = job->in_use && job->database == database && (!with_worker || job->pid != 0);
+		any = job->in_use && job->pid != 0 && concerns(hold, job);
 	}
 	LWLockRelease(nexus_shared->lock);
 	return any;
 }
 
 static void
-hold_begin(Oid database)
+end_holds(XactEvent event, void *arg)
 {
-	TimestampTz started = GetCurrentTimestamp();
-
-	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < NEXUS_MAX_HOLDS; i++)
-	{
-		if (OidIsValid(nexus_shared->holds[i]))
-			continue;
-		nexus_shared->holds[i] = database;
-		end_workers(database);
-		break;
-	}
-	LWLockRelease(nexus_shared->lock);
-
-	ConditionVariablePrepareToSleep(&nexus_shared->worker_left);
-	while (has_jobs(database, true) &&
-		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LONGEST_WAIT_MS))
-		ConditionVariableTimedSleep(&nexus_shared->worker_left, 100, PG_WAIT_EXTENSION);
-	ConditionVariableCancelSleep();
-}
-
-static void
-hold_end(Oid database)
-{
-	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < NEXUS_MAX_HOLDS; i++)
-	{
-		if (nexus_shared->holds[i] != database)
-			continue;
-		nexus_shared->holds[i] = InvalidOid;
-		break;
-	}
-	LWLockRelease(nexus_shared->lock);
-	wake_launcher(database);
-}
-
-static void
-hold_end_at_transaction_end(XactEvent event, void *arg)
-{
-	if (!OidIsValid(held_until_end))
+	if (nheld == 0 || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
 		return;
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-		return;
-	hold_end(held_until_end);
-	held_until_end = InvalidOid;
-}
-
-static void
-hold_until_transaction_end(Oid database)
-{
-	static bool registered = false;
-
-	if (OidIsValid(held_until_end))
-		return;
-	if (!registered)
-		RegisterXactCallback(hold_end_at_transaction_end, NULL);
-	registered = true;
-	held_until_end = database;
-	hold_begin(database);
-}
-
-/* ---- which command needs what ---- */
-
-static const char *
-template_of(CreatedbStmt *stmt)
-{
-	ListCell   *lc;
-
-	foreach(lc, stmt->options)
+	while (nheld > 0)
 	{
-		DefElem    *option = lfirst_node(DefElem, lc);
+		Hold	   *hold = &nexus_shared->holds[held[--nheld]];
+		Oid			database = hold->database;
+		bool		whole = hold->pipeline[0] == '\0';
 
-		if (strcmp(option->defname, "template") == 0 && option->arg)
-			return defGetString(option);
+		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+		hold->database = InvalidOid;
+		LWLockRelease(nexus_shared->lock);
+		if (whole)
+			wake_launcher(database);
+		else
+			wake_supervisor();
 	}
-	return "template1";
 }
 
 static bool
-is_template_database(Oid database)
+is_held_by_me(Oid database, const char *pipeline)
 {
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
-
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	return result;
-}
-
-/* The database that the command needs empty, if the caller may run it. */
-static Oid
-database_to_empty(Node *parsetree)
-{
-	const char *name = NULL;
-	bool		owner_only = true;
-	Oid			database;
-
-	switch (nodeTag(parsetree))
-	{
-		case T_DropdbStmt:
-			name = ((DropdbStmt *) parsetree)->dbname;
-			break;
-		case T_RenameStmt:
-			if (((RenameStmt *) parsetree)->renameType == OBJECT_DATABASE)
-				name = ((RenameStmt *) parsetree)->subname;
-			break;
-		case T_AlterDatabaseStmt:
-			{
-				ListCell   *lc;
-
-				foreach(lc, ((AlterDatabaseStmt *) parsetree)->options)
-					if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
-						name = ((AlterDatabaseStmt *) parsetree)->dbname;
-				break;
-			}
-		case T_CreatedbStmt:
-			name = template_of((CreatedbStmt *) parsetree);
-			owner_only = false;
-			break;
-		default:
-			break;
-	}
-	if (name == NULL || !IsTransactionState())
-		return InvalidOid;
-	database = get_database_oid(name, true);
-	if (!OidIsValid(database) || !has_jobs(database, false))
-		return InvalidOid;
-	if (object_ownercheck(DatabaseRelationId, database, GetUserId()) ||
-		(!owner_only && is_template_database(database)))
-		return database;
-	return InvalidOid;
-}
-
-static bool
-drops_extension(Node *parsetree)
-{
-	DropStmt   *stmt = (DropStmt *) parsetree;
-	ListCell   *lc;
-	Oid			extension;
-
-	if (!IsA(parsetree, DropStmt) || stmt->removeType != OBJECT_EXTENSION)
-		return false;
-	foreach(lc, stmt->objects)
-	{
-		if (strcmp(strVal(lfirst(lc)), NEXUS_EXTENSION) != 0)
-			continue;
-		extension = get_extension_oid(NEXUS_EXTENSION, true);
-		return OidIsValid(extension) && object_ownercheck(ExtensionRelationId, extension, GetUserId());
-	}
+	for (int i = 0; i < nheld; i++)
+		if (nexus_shared->holds[held[i]].database == database &&
+			strcmp(nexus_shared->holds[held[i]].pipeline, pipeline) == 0)
+			return true;
 	return false;
 }
 
-/* Commands after which a supervisor has to look again. */
-static void
-wake_after(Node *parsetree)
+/* NULL: there is no room. */
+static Hold *
+take_hold(Oid database, const char *pipeline)
 {
-	switch (nodeTag(parsetree))
+	Hold	   *hold = NULL;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < NEXUS_MAX_HOLDS && hold == NULL; i++)
 	{
-		case T_CreateExtensionStmt:
-		case T_AlterExtensionStmt:
-			wake_launcher_at_commit(MyDatabaseId);
-			wake_supervisor_at_commit();
-			break;
-		case T_DropStmt:		/* a schema, say, with all that is in it */
-		case T_DropOwnedStmt:
-		case T_AlterRoleStmt:
-			wake_supervisor_at_commit();
-			break;
-		case T_CreatedbStmt:
-			wake_launcher_at_commit(get_database_oid(((CreatedbStmt *) parsetree)->dbname, true));
-			break;
-		case T_TransactionStmt:
-			/* what the prepared transaction had produced is committed now, by somebody else */
-			if (((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
-				job_wake(job_lookup(JOB_RELAY, MyDatabaseId, ""));
-			break;
-		default:
-			break;
+		if (OidIsValid(nexus_shared->holds[i].database))
+			continue;
+		hold = &nexus_shared->holds[i];
+		hold->database = database;
+		strlcpy(hold->pipeline, pipeline, NAMEDATALEN);
+		held[nheld++] = i;
+		end_workers(hold);
 	}
-}
-
-static void
-run_utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context,
-			ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (previous_utility_hook)
-		previous_utility_hook(pstmt, query, readonly, context, params, env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query, readonly, context, params, env, dest, qc);
-}
-
-static void
-process_utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context,
-				ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
-{
-	Node	   *parsetree = pstmt->utilityStmt;
-	Oid			database = drops_extension(parsetree) ? MyDatabaseId : database_to_empty(parsetree);
-
-	if (OidIsValid(database))
-		hold_until_transaction_end(database);
-	run_utility(pstmt, query, readonly, context, params, env, dest, qc);
-	wake_after(parsetree);
+	LWLockRelease(nexus_shared->lock);
+	return hold;
 }
 
 void
-hold_install_hook(void)
+hold_until_transaction_end(Oid database, const char *pipeline)
 {
-	previous_utility_hook = ProcessUtility_hook;
-	ProcessUtility_hook = process_utility;
+	static bool registered = false;
+	TimestampTz started = GetCurrentTimestamp();
+	const Hold *hold;
+
+	if (nexus_shared == NULL || is_held_by_me(database, pipeline))
+		return;
+	if (!registered)
+		RegisterXactCallback(end_holds, NULL);
+	registered = true;
+	hold = take_hold(database, pipeline);
+	if (hold == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many transactions hold workers of nexus_kafka back"),
+				 errhint("Pause fewer pipelines in one transaction.")));
+
+	ConditionVariablePrepareToSleep(&nexus_shared->worker_left);
+	while (has_workers(hold) &&
+		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LONGEST_WAIT_MS))
+		ConditionVariableTimedSleep(&nexus_shared->worker_left, 100, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
 }

@@ -113,7 +113,7 @@ send_supervisors(void)
 		Oid			database = linitial_oid(to_look_into);
 
 		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-		full = !job_find(JOB_SUPERVISOR, database, "") && !job_create(JOB_SUPERVISOR, database, "");
+		full = !job_find(JOB_SUPERVISOR, database, "", 0) && !job_create(JOB_SUPERVISOR, database, "", 0);
 		LWLockRelease(nexus_shared->lock);
 		if (full)
 			ereport(LOG, (errmsg("nexus_kafka has no room for one more database"),
@@ -128,9 +128,9 @@ tend_broker(void)
 	Job		   *job;
 
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	job = job_find(JOB_BROKER, InvalidOid, "");
+	job = job_find(JOB_BROKER, InvalidOid, "", 0);
 	if (nexus_embedded_broker && job == NULL)
-		job_create(JOB_BROKER, InvalidOid, "");
+		job_create(JOB_BROKER, InvalidOid, "", 0);
 	else if (!nexus_embedded_broker && job && job->pid == 0)
 		job_free(job);
 	else if (!nexus_embedded_broker && job)

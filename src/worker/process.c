@@ -41,11 +41,13 @@ attach(Job *job, JobKind kind)
 	bool		mine;
 
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	mine = job->in_use && job->kind == kind && job->pid == 0 && !database_is_held(job->database);
+	mine = job->in_use && job->kind == kind && job->pid == 0 && !job_is_held(job);
 	if (mine)
 	{
 		job->pid = MyProcPid;
 		job->latch = MyLatch;
+		job->attached = job->definition;
+		partition_stats_release(job);	/* of partitions that may be another's now */
 		job->restart_at_once = false;
 	}
 	LWLockRelease(nexus_shared->lock);
@@ -159,9 +161,15 @@ worker_service(void)
 }
 
 void
-worker_retire(void)
+worker_retire_at_end(void)
 {
 	retiring = true;
+}
+
+void
+worker_retire(void)
+{
+	worker_retire_at_end();
 	proc_exit(0);
 }
 

@@ -94,7 +94,7 @@ shmem_install_hooks(void)
 const char *
 job_kind_name(JobKind kind)
 {
-	static const char *const names[] = {"supervisor", "relay", "ingest", "broker"};
+	static const char *const names[] = {"supervisor", "relay", "ingest", "replay", "broker"};
 
 	return names[kind];
 }
@@ -103,7 +103,8 @@ const char *
 job_state_name(JobState state)
 {
 	static const char *const names[] = {
-		"starting", "running", "unreachable", "waiting", "failing", "stopped", "paused", "not_configured", "no_worker"
+		"starting", "running", "unreachable", "waiting", "failing", "stopped", "paused", "on_demand",
+		"not_configured", "no_worker"
 	};
 
 	return names[state];
@@ -112,27 +113,28 @@ job_state_name(JobState state)
 /* ---- slots ---- */
 
 Job *
-job_find(JobKind kind, Oid database, const char *name)
+job_find(JobKind kind, Oid database, const char *name, int part)
 {
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
 
-		if (job->in_use && job->kind == kind && job->database == database && strcmp(job->name, name) == 0)
+		if (job->in_use && job->kind == kind && job->database == database && job->part == part &&
+			strcmp(job->name, name) == 0)
 			return job;
 	}
 	return NULL;
 }
 
 Job *
-job_lookup(JobKind kind, Oid database, const char *name)
+job_lookup(JobKind kind, Oid database, const char *name, int part)
 {
 	Job		   *job;
 
 	if (nexus_shared == NULL)
 		return NULL;
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	job = job_find(kind, database, name);
+	job = job_find(kind, database, name, part);
 	LWLockRelease(nexus_shared->lock);
 	return job;
 }
@@ -153,7 +155,7 @@ reset_counters(Job *job)
 
 /* NULL if the table is full. asked and answered go on: somebody may be waiting still. */
 Job *
-job_create(JobKind kind, Oid database, const char *name)
+job_create(JobKind kind, Oid database, const char *name, int part)
 {
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
@@ -166,6 +168,7 @@ job_create(JobKind kind, Oid database, const char *name)
 		job->database = database;
 		strlcpy(job->database_name, MyJob && MyJob->database == database ? MyJob->database_name : "", NAMEDATALEN);
 		strlcpy(job->name, name, NAMEDATALEN);
+		job->part = part;
 		job->generation++;
 		job->definition = 0;
 		job->wanted = false;
@@ -196,15 +199,6 @@ job_free(Job *job)
 	job->in_use = false;
 	job->latch = NULL;
 	ConditionVariableBroadcast(&job->answered_cv);
-}
-
-bool
-database_is_held(Oid database)
-{
-	for (int i = 0; i < NEXUS_MAX_HOLDS; i++)
-		if (OidIsValid(database) && nexus_shared->holds[i] == database)
-			return true;
-	return false;
 }
 
 /* ---- state ---- */

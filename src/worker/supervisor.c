@@ -66,41 +66,51 @@ stop_worker(Job *job)
 		kill(job->pid, SIGTERM);
 }
 
+static bool
+has_requests(Job *job)
+{
+	return pg_atomic_read_u64(&job->asked) > pg_atomic_read_u64(&job->answered);
+}
+
 /* Brings a job that exists in line with the wish. Holds the lock. */
 static void
 adjust_job(Job *job, const Wish *wish)
 {
 	Pipeline   *pipeline = job->kind == JOB_INGEST ? wished_pipeline(wish, job->name) : NULL;
-	bool		exists = wish->installed && (job->kind == JOB_RELAY || pipeline);
+	bool		exists = wish->installed && (job->kind == JOB_RELAY || (pipeline && job->part < pipeline->workers));
+	bool		paused = !wish->is_ours || (pipeline && pipeline->paused);
+	bool		idle = pipeline && pipeline->on_demand && !has_requests(job);
 
-	job->wanted = exists && wish->is_ours && !(pipeline && pipeline->paused);
+	job->wanted = exists && !paused && !idle;
 	if (pipeline && job->definition != pipeline->definition)
 	{
 		job->definition = pipeline->definition;
 		stop_worker(job);
 	}
-	if (!job->wanted && job->pid != 0)
+	if ((!exists || paused) && job->pid != 0)
 		stop_worker(job);
 	else if (!exists)
 		job_free(job);
-	else if (!job->wanted)
+	else if (paused)
 		job_set_state(job, JOB_PAUSED, NULL);
-	else if (job->pid == 0 && job_get_state(job) == JOB_PAUSED)
+	else if (idle && job->pid == 0)
+		job_set_state(job, JOB_ON_DEMAND, "nexus_consume() makes it run");
+	else if (job->pid == 0 && (job_get_state(job) == JOB_PAUSED || job_get_state(job) == JOB_ON_DEMAND))
 		job_set_state(job, JOB_STARTING, NULL);
 }
 
 static bool
-add_job(JobKind kind, const char *name, uint32 definition)
+add_job(JobKind kind, const char *name, int part, uint32 definition, bool wanted)
 {
-	Job		   *job = job_find(kind, MyDatabaseId, name);
+	Job		   *job = job_find(kind, MyDatabaseId, name, part);
 
 	if (job)
 		return true;
-	job = job_create(kind, MyDatabaseId, name);
+	job = job_create(kind, MyDatabaseId, name, part);
 	if (job == NULL)
 		return false;
 	job->definition = definition;
-	job->wanted = true;
+	job->wanted = wanted;
 	return true;
 }
 
@@ -112,13 +122,14 @@ add_jobs(const Wish *wish)
 
 	if (!wish->installed || !wish->is_ours)
 		return true;
-	room = add_job(JOB_RELAY, "", 0);
+	room = add_job(JOB_RELAY, "", 0, 0, true);
 	foreach(lc, wish->pipelines)
 	{
 		Pipeline   *pipeline = lfirst(lc);
 
-		if (!pipeline->paused && !add_job(JOB_INGEST, pipeline->name, pipeline->definition))
-			room = false;
+		for (int part = 0; part < pipeline->workers && !pipeline->paused; part++)
+			if (!add_job(JOB_INGEST, pipeline->name, part, pipeline->definition, !pipeline->on_demand))
+				room = false;
 	}
 	return room;
 }
@@ -135,7 +146,8 @@ reconcile(const Wish *wish)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
 
-		if (!job->in_use || job->database != MyDatabaseId || job == MyJob)
+		/* a replay is its caller's */
+		if (!job->in_use || job->database != MyDatabaseId || job == MyJob || job->kind == JOB_REPLAY)
 			continue;
 		adjust_job(job, wish);
 		any = any || job->in_use;
@@ -156,14 +168,29 @@ reconcile(const Wish *wish)
 static bool
 is_mine(const Job *job)
 {
-	return job->database == MyDatabaseId && job->kind != JOB_SUPERVISOR && job->wanted;
+	return job->database == MyDatabaseId && (job->kind == JOB_RELAY || job->kind == JOB_INGEST) && job->wanted;
+}
+
+/* A partition belongs to one worker at a time: those of an older definition leave first. */
+static bool
+is_ready(const Job *job)
+{
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *other = &nexus_shared->jobs[i];
+
+		if (other->in_use && other->database == job->database && other->kind == job->kind && other->pid != 0 &&
+			other->attached != job->definition && strcmp(other->name, job->name) == 0)
+			return false;
+	}
+	return true;
 }
 
 /* Looks at the tables and acts; returns milliseconds until it must look again. */
 static long
 supervise(MemoryContext context)
 {
-	static const Parent parent = {is_mine, NULL};
+	static const Parent parent = {is_mine, NULL, is_ready};
 	Wish		wish = {context, false, false, NIL};
 	ErrorData  *error;
 	long		due;

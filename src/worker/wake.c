@@ -9,12 +9,17 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 
+#include "storage/lwlock.h"
+
 #include "worker/worker.h"
+
+#define LONGEST_RESUME_MS	2000
+#define RESUME_STEP_MS		5
 
 static bool relay_wanted = false;
 static bool supervisor_wanted = false;
 static Oid	launcher_wanted = InvalidOid;
-static Job *job_to_resume = NULL;
+static char pipeline_to_resume[NAMEDATALEN];
 
 /* Without the lock: this is in the path of every commit, and a wrong wake-up does no harm. */
 static void
@@ -47,6 +52,76 @@ wake_launcher(Oid database)
 		SetLatch(latch);
 }
 
+void
+wake_supervisor(void)
+{
+	wake_job(JOB_SUPERVISOR);
+}
+
+/* Has each of the pipeline's jobs a worker, or a reason why not? */
+static bool
+is_resumed(void)
+{
+	bool		found = false;
+	bool		all = true;
+
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		if (!job->in_use || job->kind != JOB_INGEST || job->database != MyDatabaseId ||
+			strcmp(job->name, pipeline_to_resume) != 0)
+			continue;
+		found = true;
+		switch (job_get_state(job))
+		{
+			case JOB_PAUSED:
+			case JOB_STOPPED:
+			case JOB_STARTING:
+				all = false;
+				break;
+			default:
+				break;
+		}
+	}
+	LWLockRelease(nexus_shared->lock);
+	return found && all;
+}
+
+/*
+ * Runs after the commit, where interrupts are held off and nothing may raise: so
+ * it looks for a cancel by itself, and its wait is short.
+ */
+static void
+resume_pipeline(void)
+{
+	bool		supervised = false;
+
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		if (!job->in_use || job->database != MyDatabaseId)
+			continue;
+		supervised = supervised || (job->kind == JOB_SUPERVISOR && job->pid != 0);
+		if (job->kind != JOB_INGEST || strcmp(job->name, pipeline_to_resume) != 0)
+			continue;
+		pg_atomic_fetch_add_u64(&job->resumes, 1);
+		job_wake(job);
+	}
+	LWLockRelease(nexus_shared->lock);
+	wake_job(JOB_SUPERVISOR);
+
+	for (int ms = 0; supervised && ms < LONGEST_RESUME_MS && !is_resumed(); ms += RESUME_STEP_MS)
+	{
+		if (QueryCancelPending || ProcDiePending)
+			break;
+		pg_usleep(RESUME_STEP_MS * 1000L);
+	}
+}
+
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
@@ -58,17 +133,14 @@ at_transaction_end(XactEvent event, void *arg)
 			wake_job(JOB_SUPERVISOR);
 		if (OidIsValid(launcher_wanted))
 			wake_launcher(launcher_wanted);
-		if (job_to_resume)
-		{
-			pg_atomic_fetch_add_u64(&job_to_resume->resumes, 1);
-			job_wake(job_to_resume);
-		}
+		if (pipeline_to_resume[0])
+			resume_pipeline();
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 	{
 		relay_wanted = supervisor_wanted = false;
 		launcher_wanted = InvalidOid;
-		job_to_resume = NULL;
+		pipeline_to_resume[0] = '\0';
 	}
 }
 
@@ -103,10 +175,9 @@ wake_launcher_at_commit(Oid database)
 		launcher_wanted = database;
 }
 
-/* job may be NULL: then no worker is stopped that could be told. */
 void
-resume_at_commit(Job *job)
+resume_at_commit(const char *pipeline)
 {
 	if (register_once())
-		job_to_resume = job;
+		strlcpy(pipeline_to_resume, pipeline, NAMEDATALEN);
 }

@@ -12,7 +12,8 @@
  * xact.c		a transaction with its error caught
  * children.c	a parent starts workers and starts them again, with back-off
  * launcher.c, supervisor.c, broker.c	the workers that are no pipeline
- * hold.c		keeping workers out of a database while a command needs it empty
+ * hold.c		keeping workers out of a database or away from a pipeline for a while
+ * commands.c	what PostgreSQL's own commands mean for the workers
  * wake.c		waking a worker when the transaction commits
  * link.c		a worker's connection to Kafka, and whether it is up
  */
@@ -24,6 +25,7 @@
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "port/atomics.h"
+#include "postmaster/bgworker.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -38,6 +40,7 @@ typedef enum JobKind
 	JOB_SUPERVISOR,
 	JOB_RELAY,
 	JOB_INGEST,
+	JOB_REPLAY,
 	JOB_BROKER
 } JobKind;
 
@@ -51,6 +54,7 @@ typedef enum JobState
 	JOB_FAILING,				/* the statement fails for every message: likewise */
 	JOB_STOPPED,				/* a person must decide */
 	JOB_PAUSED,
+	JOB_ON_DEMAND,				/* nobody asks for it now */
 	JOB_NOT_CONFIGURED,
 	JOB_NO_WORKER				/* no free background worker slot */
 } JobState;
@@ -65,10 +69,12 @@ typedef struct Job
 	Oid			database;		/* InvalidOid: the broker's */
 	char		database_name[NAMEDATALEN]; /* as last known, for messages */
 	char		name[NAMEDATALEN];	/* of the pipeline; else empty */
+	int			part;			/* of a pipeline's workers, from 0 on */
 	uint32		generation;		/* counts the uses of this slot */
 	uint32		definition;		/* hash of the pipeline's definition: another one, another worker */
 	bool		wanted;			/* of a supervisor's jobs: a worker should run */
 	int			pid;			/* of the worker, 0: none */
+	uint32		attached;		/* the definition that its worker began with */
 
 	/* of the worker, NULL: none; read without a lock: a stale one wakes a stranger, no harm */
 	Latch	   *volatile latch;
@@ -117,15 +123,22 @@ typedef struct PartitionStat
 } PartitionStat;
 
 #define NEXUS_MAX_PARTITIONS	2048
-#define NEXUS_MAX_HOLDS			16
+#define NEXUS_MAX_HOLDS			64
 #define NEXUS_MAX_WANTED		64
+
+/* Workers are kept out of the database, or away from one of its pipelines. */
+typedef struct Hold
+{
+	Oid			database;		/* InvalidOid: free */
+	char		pipeline[NAMEDATALEN];	/* empty: all of the database */
+} Hold;
 
 typedef struct NexusShared
 {
 	LWLock	   *lock;
 
 	/* under lock */
-	Oid			holds[NEXUS_MAX_HOLDS]; /* databases that no worker may enter */
+	Hold		holds[NEXUS_MAX_HOLDS];
 	Oid			wanted[NEXUS_MAX_WANTED];	/* databases for the launcher to look into */
 	int			nwanted;
 	bool		rescan;			/* the list was full: look into all */
@@ -148,13 +161,12 @@ extern const char *job_kind_name(JobKind kind);
 extern const char *job_state_name(JobState state);
 
 /* The caller holds nexus_shared->lock (create, free: exclusively). */
-extern Job *job_find(JobKind kind, Oid database, const char *name);
-extern Job *job_create(JobKind kind, Oid database, const char *name);
+extern Job *job_find(JobKind kind, Oid database, const char *name, int part);
+extern Job *job_create(JobKind kind, Oid database, const char *name, int part);
 extern void job_free(Job *job);
-extern bool database_is_held(Oid database);
 
 /* Finds without the caller holding the lock; the job may be freed any time. */
-extern Job *job_lookup(JobKind kind, Oid database, const char *name);
+extern Job *job_lookup(JobKind kind, Oid database, const char *name, int part);
 
 extern void job_set_state(Job *job, JobState state, const char *reason,...) pg_attribute_printf(3, 4);
 extern JobState job_get_state(Job *job);
@@ -183,6 +195,9 @@ extern void (*worker_last_words) (void);
 /* Ends the process and takes its job along. */
 pg_noreturn extern void worker_retire(void);
 
+/* Whenever and however the process ends, it takes its job along. */
+extern void worker_retire_at_end(void);
+
 /* Ends the process, to be started anew at once (other settings, say). */
 pg_noreturn extern void worker_restart(void);
 
@@ -207,20 +222,38 @@ typedef struct Parent
 {
 	bool		(*is_mine) (const Job *job);
 	bool		(*may_start) (Job *job);	/* NULL: always; false: the job is freed */
+	bool		(*is_ready) (const Job *job);	/* NULL: always; false: not yet; with the lock held */
 } Parent;
 
 /* Starts what is due; returns milliseconds until something is, or -1. */
 extern long children_tend(const Parent *parent);
 
+/* Starts the job's worker for the calling process, which is told when it ends. extra: for the worker, may be NULL. */
+extern bool worker_register(const Job *job, const char *extra, size_t size, BackgroundWorkerHandle **handle);
+
 /* ---- hold.c ---- */
-extern void hold_install_hook(void);
+
+/*
+ * Ends the workers of the database, or of one of its pipelines (else ""), waits
+ * for that, 5 s at most, and lets none start until the transaction has ended.
+ */
+extern void hold_until_transaction_end(Oid database, const char *pipeline);
+
+/* The caller holds nexus_shared->lock. */
+extern bool job_is_held(const Job *job);
+
+/* ---- commands.c ---- */
+extern void commands_install_hook(void);
 
 /* ---- wake.c ---- */
 extern void wake_relay_at_commit(void);
 extern void wake_supervisor_at_commit(void);
 extern void wake_launcher_at_commit(Oid database);
-extern void resume_at_commit(Job *job);
 extern void wake_launcher(Oid database);
+extern void wake_supervisor(void);
+
+/* Once committed: tells the pipeline's stopped workers, and waits, 2 s at most, until it runs. */
+extern void resume_at_commit(const char *pipeline);
 
 /* ---- link.c ---- */
 typedef struct KafkaLink

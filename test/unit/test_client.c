@@ -55,20 +55,32 @@ test_questions(void)
 	KafkaEmbedded *broker = kafka_embedded_start(&failure);
 	KafkaSetting settings[] = {{"bootstrap.servers", kafka_embedded_bootstrap(broker)}};
 	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
-	KafkaPosition positions[] = {{"three", 0, 0}, {"three", 2, 0}};
+	KafkaPosition positions[] = {{"three", 0, KAFKA_OFFSET_END}, {"three", 2, 0}};
+	const char *topics[] = {"three"};
+	KafkaQuestion question = {
+		.topics = topics, .ntopics = 1, .positions = positions, .npositions = 2, .timeout_ms = 5000
+	};
 	KafkaAnswer answer;
 
 	ok(kafka_embedded_create_topic(broker, "three", 3, &failure), "a topic is created");
-	ok(kafka_ask(client, "three", positions, 2, 5000), "a question is taken");
-	ok(!kafka_ask(client, "three", NULL, 0, 5000), "one at a time");
+	ok(kafka_ask(client, &question), "a question is taken");
+	ok(!kafka_ask(client, &question), "one at a time");
 	await_answer(client, &answer);
 	is_int(answer.failure.code, 0, "it is answered");
-	is_int(answer.npartitions, 3, "with the partitions");
+	is_int(answer.ntopics, 1, "with the topic that is there");
+	is_int(answer.topics[0].npartitions, 3, "and its partitions");
 	ok(answer.cluster_id[0] != '\0', "with the cluster's id");
-	is_int(answer.nends, 2, "with the ends asked for");
-	is_int(answer.ends[1].offset, 0, "of an empty partition: 0");
+	is_int(answer.npositions, 2, "with the positions asked for");
+	is_int(answer.positions[0].offset, 0, "the end of an empty partition: 0");
+	is_int(answer.positions[1].offset, 0, "no message from that time on: the end");
 	kafka_answer_free(&answer);
 	ok(!kafka_answered(client, &answer), "once");
+
+	question = (KafkaQuestion) {.all_topics = true, .timeout_ms = 5000};
+	kafka_ask(client, &question);
+	await_answer(client, &answer);
+	ok(answer.ntopics == 1 && strcmp(answer.topics[0].name, "three") == 0, "all topics");
+	kafka_answer_free(&answer);
 	ok(kafka_client_close(client, 5000), "the client closes");
 	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
 }
@@ -98,7 +110,7 @@ test_silent_broker(void)
 	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
 	KafkaAnswer answer;
 
-	kafka_ask(client, NULL, NULL, 0, 200);
+	kafka_ask(client, &(KafkaQuestion) {.timeout_ms = 200});
 	await_answer(client, &answer);
 	ok(answer.failure.code != 0, "a silent broker: the question fails");
 	ok(kafka_client_close(client, 10000), "and the client closes");
