@@ -78,6 +78,8 @@ answer_error(Job *job)
 	SpinLockRelease(&job->mutex);
 
 	initStringInfo(&json);
+	if (reason[0] == '\0' && state == JOB_PAUSED)
+		strlcpy(reason, "see nexus_status", sizeof(reason));
 	escape_json(&json, psprintf("%s%s%s", state == JOB_RUNNING ? "not done in time" : job_state_name(state),
 								reason[0] ? ": " : "", reason));
 	return answer(psprintf("{\"status\":\"error\",\"error\":%s}", json.data));

@@ -23,6 +23,25 @@ PG_FUNCTION_INFO_V1(nexus_resume_pipeline);
 PG_FUNCTION_INFO_V1(nexus_resume_database);
 PG_FUNCTION_INFO_V1(nexus_seek);
 
+static bool
+has_worker(const char *name)
+{
+	bool		any = false;
+
+	if (nexus_shared == NULL)
+		return false;
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	for (int i = 0; i < nexus_max_jobs && !any; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		any = job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId && job->pid != 0 &&
+			strcmp(job->name, name) == 0;
+	}
+	LWLockRelease(nexus_shared->lock);
+	return any;
+}
+
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
@@ -31,6 +50,10 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 
 	if (paused)
 		hold_until_transaction_end(MyDatabaseId, pipeline->name);
+	if (paused && has_worker(pipeline->name))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the worker of pipeline \"%s\" did not stop in time", pipeline->name)));
 	SPI_connect();
 	rights = catalog_assume_owner();
 	(void) catalog_set_paused(pipeline->name, paused, NULL);
@@ -72,25 +95,6 @@ nexus_resume_database(PG_FUNCTION_ARGS)
 }
 
 /* ---- nexus_seek ---- */
-
-static bool
-has_worker(const char *name)
-{
-	bool		any = false;
-
-	if (nexus_shared == NULL)
-		return false;
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && !any; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		any = job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId && job->pid != 0 &&
-			strcmp(job->name, name) == 0;
-	}
-	LWLockRelease(nexus_shared->lock);
-	return any;
-}
 
 static uint64
 seek(const Pipeline *pipeline, const Position *position, const char *topic, int32 partition)

@@ -7,9 +7,11 @@
  *	- by the environment: nothing moved, the caller tries again later;
  *	- by messages that can't be decoded: all of the range's are found at one go
  *	  and flagged, and the range is tried again without them;
- *	- otherwise it is halved, in order, until the culprit stands alone. A lone
- *	  message with an error of data is flagged. With an ambiguous error it takes
- *	  evidence: does the statement, now, pass for another message of the batch?
+ *	- otherwise it is split, in order, until the culprit stands alone: at the
+ *	  message that the scan handed out last, which it is if the statement works row
+ *	  by row; where that guess was wrong, in halves. A lone message with an error
+ *	  of data is flagged. With an ambiguous error it takes evidence: does the
+ *	  statement, now, pass for another message of the batch?
  * What becomes of a flagged message, and where the progress is written down, is the
  * ledger's (offsets_ledger, replay.c): by the transaction that holds the rows.
  *
@@ -142,7 +144,7 @@ run_attempt(Attempt *attempt, ErrorData **error)
 	bool		ok;
 
 	GetUserIdAndSecContext(&user, &context);
-	attempt->ingest->batch->undecodable = -1;
+	attempt->ingest->batch->undecodable = attempt->ingest->batch->shown = -1;
 	pgstat_report_activity(STATE_RUNNING, attempt->ingest->pipeline->statement);
 	ok = worker_transaction(apply_body, attempt, attempt->ingest->batch->context, error);
 	current_batch = NULL;
@@ -248,7 +250,7 @@ has_witness(Ingest *ingest, int suspect)
 	return false;
 }
 
-static ApplyOutcome apply_range(Ingest *ingest, int lo, int hi, ErrorData **error);
+static ApplyOutcome apply_range(Ingest *ingest, int lo, int hi, bool may_guess, ErrorData **error);
 
 static bool
 stops_at_error(const Ingest *ingest)
@@ -263,7 +265,7 @@ condemn(Ingest *ingest, int lo, int hi, int i, ErrorData **error)
 	if (stops_at_error(ingest))
 		return APPLY_STOP;
 	ingest->batch->dead[i] = *error;
-	return apply_range(ingest, lo, hi, error);
+	return apply_range(ingest, lo, hi, true, error);
 }
 
 /*
@@ -287,14 +289,34 @@ judge(Ingest *ingest, int lo, int hi, int suspect, ErrorData **error)
 	return condemn(ingest, lo, hi, suspect, error);
 }
 
+/* [lo, middle), then [middle, hi). */
 static ApplyOutcome
-apply_range(Ingest *ingest, int lo, int hi, ErrorData **error)
+apply_parts(Ingest *ingest, int lo, int middle, int hi, bool may_guess, ErrorData **error)
+{
+	ApplyOutcome outcome = APPLY_DONE;
+
+	if (middle > lo)
+		outcome = apply_range(ingest, lo, middle, may_guess, error);
+	if (outcome == APPLY_DONE && hi > middle)
+		outcome = apply_range(ingest, middle, hi, may_guess, error);
+	return outcome;
+}
+
+/* The culprit is probably this one: what is before it passes, and goes first. */
+static ApplyOutcome
+apply_around(Ingest *ingest, int lo, int suspect, int hi, ErrorData **error)
+{
+	ApplyOutcome outcome = apply_parts(ingest, lo, suspect, suspect + 1, false, error);
+
+	return outcome == APPLY_DONE && suspect + 1 < hi ? apply_range(ingest, suspect + 1, hi, true, error) : outcome;
+}
+
+static ApplyOutcome
+apply_range(Ingest *ingest, int lo, int hi, bool may_guess, ErrorData **error)
 {
 	Batch	   *batch = ingest->batch;
 	Attempt		attempt = {ingest, lo, hi};
-	ApplyOutcome outcome;
 	ErrorKind	kind;
-	int			middle;
 	int			suspect;
 
 	if (run_attempt(&attempt, error))
@@ -305,14 +327,15 @@ apply_range(Ingest *ingest, int lo, int hi, ErrorData **error)
 	kind = triage((*error)->sqlerrcode);
 	if (kind == ERROR_OF_ENVIRONMENT)
 		return APPLY_RETRY;
+	suspect = batch->shown;
 	if (batch->undecodable >= 0 && !stops_at_error(ingest) && sift(ingest, lo, hi))
-		return apply_range(ingest, lo, hi, error);
+		return apply_range(ingest, lo, hi, true, error);
 
 	if (batch_count_live(batch, lo, hi) > 1)
 	{
-		middle = lo + (hi - lo) / 2;
-		outcome = apply_range(ingest, lo, middle, error);
-		return outcome == APPLY_DONE ? apply_range(ingest, middle, hi, error) : outcome;
+		if (may_guess && suspect >= lo && suspect < hi)
+			return apply_around(ingest, lo, suspect, hi, error);
+		return apply_parts(ingest, lo, lo + (hi - lo) / 2, hi, true, error);
 	}
 	suspect = batch_first_live(batch, lo, hi);
 	if (suspect == hi)
@@ -331,7 +354,7 @@ apply_batch(Ingest *ingest, ErrorData **error)
 	while (outcome == APPLY_DONE && !batch_is_empty(ingest->batch))
 	{
 		outcome = apply_range(ingest, ingest->batch->next,
-							  batch_slice(ingest->batch, ingest->pipeline->batch_bytes), error);
+							  batch_slice(ingest->batch, ingest->pipeline->batch_bytes), true, error);
 		worker_service();
 	}
 	return outcome;

@@ -93,6 +93,8 @@ start(void)
 	ErrorData  *error;
 
 	ingest->context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka ingest", ALLOCSET_DEFAULT_SIZES);
+	ingest->look_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka look", ALLOCSET_DEFAULT_SIZES);
+	ingest->question_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka question", ALLOCSET_DEFAULT_SIZES);
 	if (!worker_transaction(load_pipeline, ingest, ingest->context, &error))
 		ReThrowError(error);
 	if (ingest->pipeline == NULL)
@@ -168,7 +170,7 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	if (!partitions_learn(ingest, answer))
 		return ingest->nquestions > 0 ? 0 : NO_TOPIC_DELAY_MS;
 	note_ends(ingest, answer);
-	if (ingest->retry_at == 0)
+	if (ingest->retry_at == 0 && !ingest->in_trouble)
 		job_set_state(MyJob, JOB_RUNNING, "%s", missing ? missing : "");
 	return missing ? NO_TOPIC_DELAY_MS : LOOK_EVERY_MS;
 }
@@ -178,7 +180,7 @@ take_answer(Ingest *ingest)
 {
 	KafkaAnswer answer;
 
-	if (!batch_is_empty(ingest->batch) || !kafka_answered(ingest->link.client, &answer))
+	if (!kafka_answered(ingest->link.client, &answer))
 		return;
 	if (answer.failure.code != 0)
 	{
@@ -193,15 +195,30 @@ take_answer(Ingest *ingest)
 static void
 look_if_due(Ingest *ingest)
 {
-	take_answer(ingest);
-	if (kafka_asking(ingest->link.client) || !batch_is_empty(ingest->batch))
+	MemoryContext before;
+
+	if (!batch_is_empty(ingest->batch))
 		return;
-	if (link_probe_due(&ingest->link) || GetCurrentTimestamp() >= ingest->next_look ||
-		(ingest->ticket && !ingest->ends_known && ingest->assigned && ingest->link.reachable))
+	before = MemoryContextSwitchTo(ingest->look_context);
+	take_answer(ingest);
+	if (!kafka_asking(ingest->link.client) &&
+		(link_probe_due(&ingest->link) || GetCurrentTimestamp() >= ingest->next_look ||
+		 (ingest->ticket && !ingest->ends_known && ingest->assigned && ingest->link.reachable)))
 		ask(ingest);
+	MemoryContextSwitchTo(before);
+	MemoryContextReset(ingest->look_context);
 }
 
 /* ---- taking in ---- */
+
+/* A partition that could not be read can be. */
+static void
+note_progress(Ingest *ingest)
+{
+	if (ingest->in_trouble && ingest->retry_at == 0)
+		job_set_state(MyJob, JOB_RUNNING, NULL);
+	ingest->in_trouble = false;
+}
 
 static void
 note_event(Ingest *ingest, const KafkaEvent *event)
@@ -212,6 +229,7 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 	{
 		case KAFKA_EVENT_END:
 			link_alive(&ingest->link);
+			note_progress(ingest);
 			if (p && p->verifying)
 				verify_end(ingest, p, event->offset);
 			if (p)
@@ -231,6 +249,7 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 		case KAFKA_EVENT_ERROR:
 			job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
 			job_set_state(MyJob, JOB_WAITING, "%s", event->failure.text);
+			ingest->in_trouble = true;
 			if (kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
 				ingest->doubtful = true;
 			ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_TOPIC_DELAY_MS);
@@ -286,6 +305,7 @@ take_in(Ingest *ingest)
 			if (ingest->retry_at != 0)
 				job_set_state(MyJob, JOB_RUNNING, NULL);
 			ingest->retry_at = 0;
+			note_progress(ingest);
 			ingest->retry_delay_ms = 0;
 			break;
 		case APPLY_RETRY:

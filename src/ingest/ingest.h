@@ -42,6 +42,7 @@ typedef struct Batch
 	int			lo;
 	int			hi;
 	int			undecodable;	/* index of the message that could not be decoded, -1: none */
+	int			shown;			/* the last one that the scan handed out, -1: none, or it came to the end */
 } Batch;
 
 typedef struct IngestPartition
@@ -98,8 +99,11 @@ struct Ingest
 	int			room_for;		/* partitions for which the client's memory is shared out */
 	bool		assigned;
 	uint64		topics_hash;	/* of the topics and partitions as last seen */
+	bool		in_trouble;		/* a partition can't be read, and nothing came since */
 	bool		doubtful;		/* a topic was missed: when it is there again, is it the same? */
 
+	MemoryContext look_context;	/* for a look at the topics */
+	MemoryContext question_context;
 	KafkaPosition *questions;	/* start.c's, to be asked next */
 	int			nquestions;
 	const char *question_group;

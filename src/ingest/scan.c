@@ -212,8 +212,12 @@ next_message(ScanState *node)
 	if (!state->begun)
 		state->next = batch->lo;
 	state->begun = true;
+	batch->shown = -1;
 	if (message_decode_next(state->decoder, batch, &state->next, slot->tts_values, slot->tts_isnull))
+	{
 		ExecStoreVirtualTuple(slot);
+		batch->shown = state->next - 1;
+	}
 	return slot;
 }
 

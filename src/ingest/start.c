@@ -57,13 +57,15 @@ carry_out(Ingest *ingest, List *offsets)
 	ingest->pipeline->started = true;
 }
 
-/* A question that waits to be asked; its lists live in the worker's memory. */
+/* A question that waits to be asked. */
 static void
 must_ask(Ingest *ingest, List *offsets, const char *group)
 {
-	MemoryContext before = MemoryContextSwitchTo(ingest->context);
+	MemoryContext before;
 	ListCell   *lc;
 
+	MemoryContextReset(ingest->question_context);
+	before = MemoryContextSwitchTo(ingest->question_context);
 	ingest->questions = palloc(Max(list_length(offsets), 1) * sizeof(KafkaPosition));
 	ingest->nquestions = 0;
 	foreach(lc, offsets)
