@@ -37,6 +37,26 @@ struct Enquirer
 };
 
 static bool
+ask_failed(Enquirer *e, rd_kafka_resp_err_t code)
+{
+	char		text[64];
+
+	switch (code)
+	{
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+			kafka_failure_set(&e->answer.failure, code, "no usable connection to a broker");
+			break;
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+			snprintf(text, sizeof(text), "a broker is connected but did not answer within %d ms", e->timeout_ms);
+			kafka_failure_set(&e->answer.failure, code, text);
+			break;
+		default:
+			kafka_failure_set(&e->answer.failure, code, NULL);
+	}
+	return false;
+}
+
+static bool
 ask_metadata(Enquirer *e)
 {
 	rd_kafka_t *rk = e->client->rk;
@@ -46,10 +66,7 @@ ask_metadata(Enquirer *e)
 	char	   *cluster_id;
 
 	if (e->topic && rkt == NULL)
-	{
-		kafka_failure_set(&e->answer.failure, rd_kafka_last_error(), NULL);
-		return false;
-	}
+		return ask_failed(e, rd_kafka_last_error());
 	code = rd_kafka_metadata(rk, 0, rkt, &metadata, e->timeout_ms);
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
@@ -65,10 +82,7 @@ ask_metadata(Enquirer *e)
 	if (rkt)
 		rd_kafka_topic_destroy(rkt);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		kafka_failure_set(&e->answer.failure, code, NULL);
-		return false;
-	}
+		return ask_failed(e, code);
 
 	cluster_id = rd_kafka_clusterid(rk, e->timeout_ms);
 	if (cluster_id)
@@ -90,10 +104,7 @@ ask_ends(Enquirer *e)
 	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < e->ends->cnt; i++)
 		code = e->ends->elems[i].err;
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-	{
-		kafka_failure_set(&e->answer.failure, code, NULL);
-		return false;
-	}
+		return ask_failed(e, code);
 
 	e->answer.ends = calloc(e->ends->cnt, sizeof(KafkaPosition));
 	if (e->answer.ends == NULL)
