@@ -40,9 +40,19 @@ struct Enquirer
 	KafkaAnswer answer;
 };
 
+/* text NULL: what the code says. */
 static bool
 fail(Enquirer *e, rd_kafka_resp_err_t code, const char *text)
 {
+	char		silent[64];
+
+	if (code == RD_KAFKA_RESP_ERR__TRANSPORT)
+		text = "no usable connection to a broker";
+	else if (code == RD_KAFKA_RESP_ERR__TIMED_OUT)
+	{
+		snprintf(silent, sizeof(silent), "a broker is connected but did not answer within %d ms", e->timeout_ms);
+		text = silent;
+	}
 	kafka_failure_set(&e->answer.failure, code, text);
 	return false;
 }

@@ -19,9 +19,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-#include "catalog/tables.h"
 #include "produce/produce.h"
-#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(nexus_produce_prospect);
 PG_FUNCTION_INFO_V1(nexus_produce_text);

@@ -6,7 +6,10 @@
  * message_id.c	UUIDv7
  * produce.c	the SQL functions: validation, the outbox
  * gaps.c		ids of the outbox that are still to be looked up
- * relay.c		the worker that publishes the outbox
+ * relay.c		the worker that publishes the outbox: its loop
+ * exchange.c	its transaction: settled rows are deleted, new ones read
+ * send.c		rows to the broker, acknowledgements and refusals back
+ * flush.c		nexus_flush, as the relay serves it
  */
 #ifndef NEXUS_PRODUCE_H
 #define NEXUS_PRODUCE_H
@@ -17,6 +20,10 @@
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
+
+#include "catalog/tables.h"
+#include "kafka/kafka.h"
+#include "worker/worker.h"
 
 #define MESSAGE_ID_HEADER	"nexus-message-id"
 #define MESSAGE_ID_LENGTH	36
@@ -87,5 +94,76 @@ extern bool gaps_exist(void);
 /* True if an id <= limit is yet to be looked up, or to be read again. */
 extern bool gaps_hold_back(int64 limit);
 extern TimestampTz gaps_next_due(void); /* 0: none */
+
+/* ---- what the relay's files share ---- */
+
+#define AGAIN_MS	1000		/* after trouble that passes */
+
+typedef struct Refusal
+{
+	int64		id;
+	KafkaFailure failure;
+} Refusal;
+
+typedef struct Relay
+{
+	KafkaLink	link;
+
+	/* read, not yet handed to librdkafka */
+	MemoryContext outgoing_context;
+	OutboxRow  *outgoing;
+	int			noutgoing;
+	int			next_outgoing;
+	size_t		outgoing_bytes;
+	XLogRecPtr	flush_to;		/* their commits are on disk from here on */
+
+	int64		last_id;		/* all ids up to it were read or are in a gap */
+	bool		caught_up;		/* nothing was left to read */
+	int			in_flight;
+
+	/* acknowledged, not yet deleted; refused, not yet in the dead letters */
+	int64	   *settled;
+	int			nsettled;
+	int			maxsettled;
+	List	   *refused;
+	MemoryContext refused_context;
+	MemoryContext record_context;	/* reset with each row that is handed over */
+
+	bool		read_wanted;
+	TimestampTz next_look;
+	TimestampTz coalesce_until;	/* rows came a moment ago: let some more gather */
+	TimestampTz retry_at;		/* the exchange failed: not before */
+
+	/* nexus_flush */
+	uint64		ticket;			/* request being served, 0: none */
+	uint64		new_ticket;
+	int64		flush_mark;		/* everything up to it */
+	int64		unsettled;		/* rows up to it that were read and are not settled */
+} Relay;
+
+/* ---- exchange.c ---- */
+extern void relay_exchange_init(Relay *relay);
+
+/*
+ * Deletes what is settled and, if told to, reads what is new. What fails in
+ * deleting is tried again, with everything known kept (then false); what fails
+ * in reading ends the worker, which then starts from the table.
+ */
+extern bool relay_exchange(Relay *relay, bool read);
+
+/* ---- send.c ---- */
+extern void relay_send_init(Relay *relay);
+extern bool relay_has_room(const Relay *relay);
+extern void relay_send(Relay *relay);
+extern void relay_take_deliveries(Relay *relay);
+
+/* ---- flush.c ---- */
+extern void flush_note_request(Relay *relay);
+extern void flush_begin(Relay *relay);
+extern void flush_answer(Relay *relay);
+
+/* A row was read; a row that was read is settled. */
+extern void flush_count(Relay *relay, int64 id);
+extern void flush_settle(Relay *relay, int64 id);
 
 #endif							/* NEXUS_PRODUCE_H */

@@ -113,6 +113,11 @@ test_silent_broker(void)
 	kafka_ask(client, &(KafkaQuestion) {.timeout_ms = 200});
 	await_answer(client, &answer);
 	ok(answer.failure.code != 0, "a silent broker: the question fails");
+	ok(strstr(answer.failure.text, "no usable connection") != NULL, "and says what is known so far");
+	while (!kafka_client_lost(client))
+		wait_for(client);
+	ok(strstr(kafka_client_last_failure(client)->text, bootstrap) != NULL, "soon the client says who");
+	ok(strstr(kafka_client_last_failure(client)->text, "accepts connections but does not answer") != NULL, "and what is wrong");
 	ok(kafka_client_close(client, 10000), "and the client closes");
 	close(fd);
 }

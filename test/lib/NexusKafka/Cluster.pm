@@ -41,7 +41,8 @@ sub make
 	  qw(embedded bootstrap fsync restart_after_crash preload conf start);
 	my $node = $class->new($name);
 
-	$node->init(%opt);
+	# The same whatever the locale of whoever starts this, or its absence.
+	$node->init(%opt, extra => [ '--encoding=UTF8', '--locale=C', @{ $opt{extra} // [] } ]);
 	$node->configure(
 		(($own{preload} // 1) ? (shared_preload_libraries => 'nexus_kafka') : ()),
 		max_worker_processes => 32,

@@ -1,0 +1,227 @@
+/*
+ * send.c
+ *		The rows that were read on their way through librdkafka: out as records, back
+ *		as settled, refused, or to be read again.
+ *
+ * The row's id travels as the message's opaque, so each delivery report is of
+ * that very row. Nothing here touches the outbox.
+ */
+#include "nexus_kafka.h"
+
+#include "access/xlog.h"
+#include "mb/pg_wchar.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "produce/produce.h"
+
+#define MOST_IN_FLIGHT		20000
+#define FIRST_SETTLED		2000
+#define NO_TOPIC_MS			3000
+
+void
+relay_send_init(Relay *relay)
+{
+	relay->record_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka record", ALLOCSET_DEFAULT_SIZES);
+	relay->refused_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka refused", ALLOCSET_SMALL_SIZES);
+	relay->maxsettled = FIRST_SETTLED;
+	relay->settled = MemoryContextAlloc(TopMemoryContext, relay->maxsettled * sizeof(int64));
+}
+
+/* ---- a row as a record ---- */
+
+static const char *
+utf8(const char *text, int len, size_t *utf8_len)
+{
+	char	   *converted = pg_server_to_any(text, len, PG_UTF8);
+
+	*utf8_len = converted == text ? len : strlen(converted);
+	return converted;
+}
+
+static void
+add_header(KafkaRecord *record, KafkaHeader **headers, const char *name, const JsonbValue *v)
+{
+	KafkaHeader *header;
+
+	if (record->nheaders % 8 == 0)
+		*headers = repalloc(*headers, (record->nheaders + 8) * sizeof(KafkaHeader));
+	header = &(*headers)[record->nheaders++];
+	header->name = name;
+	header->value = NULL;
+	header->value_len = 0;
+	if (v->type == jbvString)
+		header->value = utf8(v->val.string.val, v->val.string.len, &header->value_len);
+}
+
+/* An array is a repeated name. nexus_produce has checked that there is nothing else. */
+static void
+add_headers(KafkaRecord *record, KafkaHeader **headers, Jsonb *jsonb)
+{
+	JsonbIterator *it = JsonbIteratorInit(&jsonb->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	const char *name = NULL;
+	size_t		len;
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			name = pnstrdup(v.val.string.val, v.val.string.len);
+			name = utf8(name, v.val.string.len, &len);
+		}
+		else if (token == WJB_VALUE || token == WJB_ELEM)
+			add_header(record, headers, name, &v);
+	}
+}
+
+static KafkaSendResult
+send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure)
+{
+	KafkaRecord record = {.id = row->id, .topic = row->topic, .partition = row->partition};
+	KafkaHeader *headers = palloc(8 * sizeof(KafkaHeader));
+	JsonbValue	id;
+
+	if (row->key)
+	{
+		record.key = VARDATA_ANY(row->key);
+		record.key_len = VARSIZE_ANY_EXHDR(row->key);
+	}
+	if (row->value)
+	{
+		record.value = VARDATA_ANY(row->value);
+		record.value_len = VARSIZE_ANY_EXHDR(row->value);
+	}
+	id.type = jbvString;
+	id.val.string.val = row->message_id;
+	id.val.string.len = strlen(row->message_id);
+	add_header(&record, &headers, MESSAGE_ID_HEADER, &id);
+	if (row->headers)
+		add_headers(&record, &headers, row->headers);
+	record.headers = headers;
+	return kafka_producer_send(relay->link.client, &record, failure);
+}
+
+/* ---- what became of a row ---- */
+
+static void
+note_again(Relay *relay, int64 id, int delay_ms, const char *reason)
+{
+	gaps_note_again(id, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms));
+	flush_settle(relay, id);	/* for the count: gaps_hold_back() knows of it now */
+	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, reason);
+	job_set_state(MyJob, JOB_WAITING, "%s", reason);
+}
+
+static void
+note_settled(Relay *relay, int64 id)
+{
+	if (relay->nsettled == relay->maxsettled)
+	{
+		relay->maxsettled *= 2;
+		relay->settled = repalloc(relay->settled, relay->maxsettled * sizeof(int64));
+	}
+	relay->settled[relay->nsettled++] = id;
+}
+
+static void
+note_refused(Relay *relay, int64 id, const KafkaFailure *failure)
+{
+	MemoryContext before = MemoryContextSwitchTo(relay->refused_context);
+	Refusal    *refusal = palloc(sizeof(Refusal));
+
+	refusal->id = id;
+	refusal->failure = *failure;
+	relay->refused = lappend(relay->refused, refusal);
+	MemoryContextSwitchTo(before);
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, failure->text);
+}
+
+static void
+note_failed(Relay *relay, int64 id, const KafkaFailure *failure)
+{
+	switch (kafka_fate(failure->code))
+	{
+		case KAFKA_FATE_DELIVERED:
+			Assert(false);
+			break;
+		case KAFKA_FATE_RETRY:
+			note_again(relay, id, AGAIN_MS, failure->text);
+			break;
+		case KAFKA_FATE_NO_TOPIC:
+			note_again(relay, id, NO_TOPIC_MS, "a topic of the outbox does not exist on the broker");
+			break;
+		case KAFKA_FATE_REFUSED:
+			note_refused(relay, id, failure);
+			break;
+	}
+}
+
+/* ---- handing over, and what comes back ---- */
+
+bool
+relay_has_room(const Relay *relay)
+{
+	return relay->noutgoing == 0 && relay->in_flight < MOST_IN_FLIGHT;
+}
+
+void
+relay_send(Relay *relay)
+{
+	MemoryContext before;
+
+	if (relay->next_outgoing < relay->noutgoing)
+		XLogFlush(relay->flush_to);
+
+	before = MemoryContextSwitchTo(relay->record_context);
+	for (; relay->next_outgoing < relay->noutgoing && relay->in_flight < MOST_IN_FLIGHT; relay->next_outgoing++)
+	{
+		const OutboxRow *row = &relay->outgoing[relay->next_outgoing];
+		KafkaFailure failure;
+		KafkaSendResult result = send_row(relay, row, &failure);
+
+		MemoryContextReset(relay->record_context);
+		if (result == KAFKA_SEND_FULL)
+			break;
+		if (result == KAFKA_SEND_QUEUED)
+			relay->in_flight++;
+		else
+			note_failed(relay, row->id, &failure);
+	}
+	MemoryContextSwitchTo(before);
+
+	if (relay->next_outgoing == relay->noutgoing && relay->noutgoing > 0)
+	{
+		relay->noutgoing = relay->next_outgoing = 0;
+		relay->outgoing_bytes = 0;
+		MemoryContextReset(relay->outgoing_context);
+	}
+}
+
+void
+relay_take_deliveries(Relay *relay)
+{
+	const KafkaDelivery *deliveries;
+	size_t		n = kafka_producer_deliveries(relay->link.client, &deliveries);
+	bool		any_delivered = false;
+
+	for (size_t i = 0; i < n; i++)
+	{
+		KafkaFailure failure;
+
+		if (deliveries[i].code == 0)
+		{
+			any_delivered = true;
+			note_settled(relay, deliveries[i].id);
+			continue;
+		}
+		kafka_failure_set(&failure, deliveries[i].code, NULL);
+		note_failed(relay, deliveries[i].id, &failure);
+	}
+	if (any_delivered)
+		link_alive(&relay->link);
+	relay->in_flight -= n;
+	kafka_producer_forget_deliveries(relay->link.client);
+}
