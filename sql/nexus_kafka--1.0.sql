@@ -380,7 +380,8 @@ BEGIN ATOMIC
                       THEN 'embedded' ELSE 'kafka' END,
     'topic', pg_catalog.current_setting('nexus_kafka.topic'),
     'kafkaConfigured', pg_catalog.current_setting('nexus_kafka.embedded_broker')::boolean
-                       OR pg_catalog.current_setting('nexus_kafka.bootstrap_servers') <> '',
+                       OR pg_catalog.current_setting('nexus_kafka.bootstrap_servers') <> ''
+                       OR pg_catalog.current_setting('nexus_kafka.config_file') <> '',
     'timestamp', pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     'outbox', pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('state', s.state, 'reason', s.reason, 'lag', s.lag))
                 FILTER (WHERE s.kind = 'outbox') -> 0,

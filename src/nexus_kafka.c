@@ -22,6 +22,7 @@ PG_MODULE_MAGIC;
 void		_PG_init(void);
 
 char	   *nexus_bootstrap_servers = NULL;
+char	   *nexus_config_file = NULL;
 bool		nexus_embedded_broker = false;
 char	   *nexus_topic = NULL;
 int			nexus_max_message_bytes = 1000000;
@@ -34,6 +35,10 @@ define_settings(void)
 							   "Kafka brokers to connect to first: host:port, separated by commas.",
 							   "Empty: none, nothing is published or consumed.",
 							   &nexus_bootstrap_servers, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("nexus_kafka.config_file",
+							   "File with the properties of the connection to Kafka, by librdkafka's names, or an application's .env file.",
+							   "Only its owner may read it. A reload reads it again.",
+							   &nexus_config_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("nexus_kafka.embedded_broker",
 							 "Runs a broker inside the server and uses it instead of nexus_kafka.bootstrap_servers.",
 							 "For trying out and for tests: it keeps little, and loses it when the server stops.",

@@ -11,6 +11,7 @@
 #define NEXUS_VERSION		"1.0"
 
 extern char *nexus_bootstrap_servers;
+extern char *nexus_config_file;
 extern bool nexus_embedded_broker;
 extern char *nexus_topic;
 extern int	nexus_max_message_bytes;

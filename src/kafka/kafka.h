@@ -10,6 +10,7 @@
  *
  * client.c	a handle: opening, serving, closing in bounded time
  * config.c	the properties that a handle is made with
+ * properties.c	a file with the connection's properties, secrets among them
  * errors.c	what an error of Kafka means for a message
  * producer.c	sending, delivery reports
  * consumer.c	assigned partitions, messages, offsets
@@ -88,6 +89,30 @@ extern bool kafka_client_is_fatal(KafkaClient *client, KafkaFailure *why);
 
 /* Receives librdkafka's log lines, in the main thread, while a client is served. */
 extern void (*kafka_log_hook) (int level, const char *text);
+
+/* ---- properties.c ---- */
+
+/* What a file says of the connection. */
+typedef struct KafkaProperties
+{
+	KafkaSetting *settings;
+	size_t		n;
+	uint64_t	hash;			/* of the file's text */
+} KafkaProperties;
+
+/*
+ * False, and *failure with file and line, if the file isn't its owner's only, or if
+ * anything in it is refused. Never tells a value.
+ */
+extern bool kafka_properties_read(const char *path, KafkaProperties *properties, KafkaFailure *failure);
+
+/* The same of a text, which is written over; path: for errors. */
+extern bool kafka_properties_parse(const char *path, char *text, size_t size, KafkaProperties *properties,
+								   KafkaFailure *failure);
+
+/* NULL: not set. */
+extern const char *kafka_properties_get(const KafkaProperties *properties, const char *name);
+extern void kafka_properties_free(KafkaProperties *properties);
 
 /* ---- errors.c ---- */
 

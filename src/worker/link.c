@@ -9,6 +9,7 @@
  */
 #include "nexus_kafka.h"
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
@@ -27,17 +28,85 @@ link_is_embedded(void)
 	return nexus_embedded_broker;
 }
 
-void
-current_bootstrap(char *bootstrap, size_t size)
+static void
+embedded_bootstrap(char *bootstrap, size_t size)
 {
-	if (!nexus_embedded_broker)
-	{
-		strlcpy(bootstrap, nexus_bootstrap_servers, size);
-		return;
-	}
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
 	strlcpy(bootstrap, nexus_shared->embedded_bootstrap, size);
 	LWLockRelease(nexus_shared->lock);
+}
+
+/* ---- what the settings say ---- */
+
+typedef struct Connection
+{
+	char		bootstrap[1024];
+	KafkaProperties properties; /* with secrets: to be freed soon */
+	uint64		hash;			/* of all of it */
+} Connection;
+
+/* False, and why, if there is nothing to connect to; refused: because of the file. */
+static bool
+read_connection(Connection *connection, char *why, size_t size, bool *refused)
+{
+	KafkaFailure failure;
+	const char *bootstrap = NULL;
+
+	memset(connection, 0, sizeof(*connection));
+	*refused = false;
+	if (nexus_embedded_broker)
+		embedded_bootstrap(connection->bootstrap, sizeof(connection->bootstrap));
+	else
+	{
+		if (nexus_config_file[0] && !kafka_properties_read(nexus_config_file, &connection->properties, &failure))
+		{
+			*refused = true;
+			snprintf(why, size, "nexus_kafka.config_file: %s", failure.text);
+			return false;
+		}
+		bootstrap = kafka_properties_get(&connection->properties, "bootstrap.servers");
+		strlcpy(connection->bootstrap, bootstrap ? bootstrap : nexus_bootstrap_servers, sizeof(connection->bootstrap));
+	}
+	connection->hash = connection->properties.hash ^
+		hash_bytes_extended((unsigned char *) connection->bootstrap, strlen(connection->bootstrap), 0);
+	if (connection->bootstrap[0])
+		return true;
+	strlcpy(why, nexus_embedded_broker ? "the embedded broker is not up yet"
+			: nexus_config_file[0] ? "neither nexus_kafka.bootstrap_servers nor bootstrap.servers in nexus_kafka.config_file is set"
+			: "nexus_kafka.bootstrap_servers is not set", size);
+	kafka_properties_free(&connection->properties);
+	return false;
+}
+
+/*
+ * Another connection is to be used: start anew with it. One that can't be used is
+ * complained of, and the connection that is there goes on.
+ */
+static void
+heed_reload(KafkaLink *link)
+{
+	Connection	connection;
+	char		why[512];
+	bool		refused;
+
+	link->reloads = worker_reloads;
+	if (!read_connection(&connection, why, sizeof(why), &refused))
+	{
+		if (!refused)
+			worker_restart();	/* there is none to be used any more */
+		if (link->complained)
+			return;
+		link->complained = true;
+		job_set_error(MyJob, ERRCODE_CONFIG_FILE_ERROR, why);
+		ereport(LOG,
+				(errmsg("nexus_kafka %s%s%s keeps its connection, since the new settings can't be used: %s",
+						job_kind_name(MyJob->kind), MyJob->name[0] ? " " : "", MyJob->name, why)));
+		return;
+	}
+	link->complained = false;
+	kafka_properties_free(&connection.properties);
+	if (connection.hash != link->hash)
+		worker_restart();
 }
 
 /* librdkafka's own lines are for those who look for a fault. */
@@ -58,26 +127,36 @@ close_link(int code, Datum arg)
 bool
 link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nsettings)
 {
+	Connection	connection;
 	KafkaFailure failure;
-	KafkaSetting all[16];
+	KafkaSetting *all;
+	int			n = 0;
+	char		why[512];
+	bool		refused;
 
-	current_bootstrap(link->bootstrap, sizeof(link->bootstrap));
-	if (link->bootstrap[0] == '\0')
+	if (!read_connection(&connection, why, sizeof(why), &refused))
 	{
-		job_set_state(MyJob, JOB_NOT_CONFIGURED, "%s",
-					  nexus_embedded_broker ? "the embedded broker is not up yet"
-					  : "nexus_kafka.bootstrap_servers is not set");
+		job_set_state(MyJob, JOB_NOT_CONFIGURED, "%s", why);
 		return false;
 	}
+	strlcpy(link->bootstrap, connection.bootstrap, sizeof(link->bootstrap));
+	link->hash = connection.hash;
+	link->reloads = worker_reloads;
+	link->complained = false;
 
-	all[0] = (KafkaSetting) {"bootstrap.servers", link->bootstrap};
-	Assert(nsettings < lengthof(all));
-	memcpy(all + 1, settings, nsettings * sizeof(KafkaSetting));
+	all = palloc((connection.properties.n + nsettings + 1) * sizeof(KafkaSetting));
+	for (size_t i = 0; i < connection.properties.n; i++)
+		all[n++] = connection.properties.settings[i];
+	all[n++] = (KafkaSetting) {"bootstrap.servers", link->bootstrap};
+	for (int i = 0; i < nsettings; i++)
+		all[n++] = settings[i];
 	if (open_link == NULL)
 		before_shmem_exit(close_link, 0);
 	open_link = link;
 	kafka_log_hook = log_line;
-	link->client = kafka_client_open(kind, all, nsettings + 1, &failure);
+	link->client = kafka_client_open(kind, all, n, &failure);
+	pfree(all);
+	kafka_properties_free(&connection.properties);
 	if (link->client == NULL)
 	{
 		job_set_state(MyJob, JOB_NOT_CONFIGURED, "%s", failure.text);
@@ -110,8 +189,12 @@ link_serve(KafkaLink *link)
 		link->next_probe = GetCurrentTimestamp();
 		link->reachable = false;
 	}
-	current_bootstrap(bootstrap, sizeof(bootstrap));
-	if (strcmp(bootstrap, link->bootstrap) != 0)
+	if (link->reloads != worker_reloads)
+		heed_reload(link);
+	if (!nexus_embedded_broker)
+		return;
+	embedded_bootstrap(bootstrap, sizeof(bootstrap));
+	if (bootstrap[0] && strcmp(bootstrap, link->bootstrap) != 0)
 		worker_restart();
 }
 

@@ -29,6 +29,8 @@
 
 Job		   *MyJob = NULL;
 
+int			worker_reloads = 0;
+
 void		(*worker_last_words) (void) = NULL;
 
 static bool leave_hard = false;
@@ -157,6 +159,7 @@ worker_service(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		worker_reloads++;
 	}
 }
 

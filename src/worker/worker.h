@@ -189,6 +189,9 @@ extern void worker_service(void);
 /* Sleeps until the latch (then true), the fd (-1: none) or the time (-1: none). */
 extern bool worker_wait(int fd, long timeout_ms);
 
+/* Counts the reloads of the configuration. */
+extern int	worker_reloads;
+
 /* Called once, when the worker is told to end, before it does. */
 extern void (*worker_last_words) (void);
 
@@ -260,6 +263,9 @@ typedef struct KafkaLink
 {
 	KafkaClient *client;
 	char		bootstrap[1024];
+	uint64		hash;			/* of all that the settings said */
+	int			reloads;		/* worker_reloads when they were looked at */
+	bool		complained;		/* of settings that can't be used */
 	char		cluster_id[128];	/* as last heard */
 	bool		reachable;
 	TimestampTz next_probe;
@@ -280,8 +286,6 @@ extern void link_trouble(KafkaLink *link, const KafkaFailure *failure);
 extern bool link_probe_due(KafkaLink *link);
 extern long link_probe_timeout(KafkaLink *link);
 
-/* The bootstrap of the broker to use, by the settings; empty: none (yet). */
-extern void current_bootstrap(char *bootstrap, size_t size);
 extern bool link_is_embedded(void);
 
 #endif							/* NEXUS_WORKER_H */

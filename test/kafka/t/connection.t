@@ -1,0 +1,158 @@
+# nexus_kafka.config_file against a broker with SASL_SSL: an application's .env file,
+# a properties file, what is wrong with either, changes while running, and that the
+# secret shows up nowhere.
+use strict;
+use warnings;
+
+use NexusKafka::Broker;
+use NexusKafka::Checks;
+use NexusKafka::Cluster;
+use PostgreSQL::Test::Utils qw(slurp_file);
+use Test::More;
+
+my $secret = NexusKafka::Broker::SASL_PASSWORD;
+my $marked = 'hush-5d1f';    # wrong, and to be found if it is shown anywhere
+my $kafka = NexusKafka::Broker->new;
+$kafka->create_topic('nexus-prospect-ingestion', 1);
+my $node = NexusKafka::Cluster->make('connection', start => 0,
+	conf => { log_min_messages => 'debug5' });
+my $file = $node->data_dir . '/kafka.env';
+my $sent = 0;
+
+sub write_file
+{
+	my ($text, $mode) = @_;
+
+	open(my $handle, '>', "$file.new") or die "$file.new: $!";
+	print $handle $text;
+	close $handle;
+	chmod $mode // 0600, "$file.new";
+	rename "$file.new", $file or die "rename: $!";
+	return;
+}
+
+sub env_file
+{
+	my (%opt) = @_;
+
+	return join "\n", '# of the application', 'NODE_ENV=production',
+	  'export CONFLUENT_BOOTSTRAP_SERVER="' . ($opt{server} // $kafka->sasl_bootstrap) . '"',
+	  "CONFLUENT_API_KEY='key' # the key",
+	  'CONFLUENT_API_SECRET=' . ($opt{secret} // $secret),
+	  'ssl.ca.location=' . ($opt{ca} // $kafka->ca_file), '';
+}
+
+sub arrives_ok
+{
+	my ($name) = @_;
+
+	$node->produce('postgres', { sessionId => 's-' . ++$sent });
+	$node->wait_rows('postgres', 'prospect_tracking', $sent);
+	return pass($name);
+}
+
+sub state_ok
+{
+	my ($state, $reason, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	for ([ 'outbox', 'outbox' ], [ 'pipeline', 'prospect_tracking' ])
+	{
+		my $status;
+		$node->wait_for_query('postgres',
+			"SELECT state = '$state' AND reason ~ '$reason' FROM nexus_status WHERE kind = '$_->[0]'");
+		$status = $node->status('postgres', @$_);
+		note("$_->[0]: $status->{state}: $status->{reason}");
+		like($status->{reason}, qr/$reason/, "$name: the $_->[0] says so");
+	}
+	return;
+}
+
+sub reload_with
+{
+	my (@file) = @_;
+
+	write_file(@file);
+	$node->reload;
+	return;
+}
+
+# ---- the .env file
+
+write_file(env_file());
+$node->configure('nexus_kafka.config_file' => $file);
+$node->start;
+$node->create_extension('postgres');
+arrives_ok('an .env file as it is, with the CA');
+
+# ---- wrong
+
+reload_with(env_file(secret => $marked));
+state_ok('unreachable', 'uthentication', 'a wrong password');
+reload_with(env_file());
+runs_ok($node, 'postgres', 'the right one again');
+arrives_ok('and messages arrive');
+
+my $other_ca = NexusKafka::Broker->new(start => 0);
+reload_with(env_file(ca => $other_ca->ca_file));
+state_ok('unreachable', 'certificate', 'a CA that didn\'t sign the certificate');
+(my $by_address = $kafka->sasl_bootstrap) =~ s/localhost/127.0.0.1/;
+reload_with(env_file(server => $by_address));
+state_ok('unreachable', 'certificate|hostname', 'a host name that isn\'t the certificate\'s');
+reload_with(env_file());
+runs_ok($node, 'postgres', 'mended');
+
+# ---- a file that can't be used, while running
+
+my %pids = map { $_ => $node->worker_pid($_, 'postgres') } qw(relay ingest);
+my @bad = (
+	[ "plugin.library.paths=/tmp/$marked.so\n", qr/line 1: plugin\.library\.paths can't be set/ ],
+	[ env_file() . "sasl.pasword=$marked\n", qr/line 7: unknown property sasl\.pasword/ ],
+	[ env_file() . "security.protocol=$marked\n", qr/line 7: librdkafka refuses the value of security\.protocol/ ]);
+for my $bad (@bad)
+{
+	my $before = () = log_lines($node, $bad->[1]);
+	reload_with($bad->[0]);
+	$node->wait_for_query('postgres',
+		"SELECT count(*) = 2 FROM nexus_status WHERE last_error ~ 'config_file'");
+	arrives_ok('a bad file: the connection goes on');
+	ok(scalar(() = log_lines($node, qr/keeps its connection.*$bad->[1]/)) > 0, "the log says why: $bad->[1]")
+	  if $bad == $bad[0];
+	reload_with(env_file());
+}
+is($node->worker_pid($_, 'postgres'), $pids{$_}, "the $_ is the same process") for qw(relay ingest);
+
+# ---- a file that can't be used, at the start
+
+for my $bad ([ env_file(), 0640, 'may be read by others' ], [ "sasl.jaas.config=$marked\n", 0600, 'sasl.username' ])
+{
+	write_file(@$bad);
+	$node->restart;
+	state_ok('not_configured', $bad->[2], $bad->[2]);
+}
+reload_with("bootstrap.servers=" . $kafka->sasl_bootstrap . "\nsecurity.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n" .
+	  "sasl.username=key\nsasl.password=$secret\nssl.ca.location=" . $kafka->ca_file . "\n");
+runs_ok($node, 'postgres', 'a properties file, after a reload');
+arrives_ok('and messages arrive');
+
+# ---- the secret
+
+my @places = (
+	[ 'pg_settings', 'SELECT * FROM pg_settings' ], [ 'pg_file_settings', 'SELECT * FROM pg_file_settings' ],
+	[ 'pg_stat_activity', 'SELECT * FROM pg_stat_activity' ], [ 'nexus_status', 'SELECT * FROM nexus_status' ],
+	[ 'nexus_jobs', 'SELECT * FROM nexus_jobs()' ], [ 'nexus_health', 'SELECT nexus_health()' ],
+	[ 'nexus_pipelines', 'SELECT * FROM nexus_pipelines' ]);
+my %text = map { $_->[0] => $node->safe_psql('postgres', $_->[1]) } @places;
+$text{'the log at debug5'} = slurp_file($node->logfile);
+$text{'a dump'} = `pg_dump -h @{[ $node->host ]} -p @{[ $node->port ]} postgres`;
+$text{'process titles'} = `ps axww -o args`;
+$text{'environments'} = join '', map { slurp_file("/proc/$_/environ") } $node->worker_pids('relay'), $node->worker_pids('ingest');
+for my $where (sort keys %text)
+{
+	ok(length $text{$where}, "$where: something to look at");
+	unlike($text{$where}, qr/\Q$marked\E/, "$where: no wrong password");
+	unlike($text{$where}, qr/\Q$secret\E/, "$where: no password");
+}
+
+no_crash_ok($node);
+done_testing();

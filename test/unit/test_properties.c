@@ -1,0 +1,139 @@
+/* Unit tests of kafka/properties.c: files, the two formats, what is refused, and that no value is told. */
+#include "kafka/kafka.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tap.h"
+
+static KafkaProperties p;
+static KafkaFailure failure;
+
+static bool
+parse(const char *text)
+{
+	char	   *copy = strdup(text);
+	bool		result;
+
+	memset(&failure, 0, sizeof(failure));
+	result = kafka_properties_parse("f", copy, strlen(copy), &p, &failure);
+	free(copy);
+	return result;
+}
+
+static void
+has(const char *name, const char *value, const char *what)
+{
+	const char *got = kafka_properties_get(&p, name);
+
+	ok(got && strcmp(got, value) == 0, what);
+}
+
+static void
+refuses(const char *text, const char *with, const char *what)
+{
+	ok(!parse(text), what);
+	if (strstr(failure.text, with) == NULL)
+		printf("# got: %s\n", failure.text);
+	ok(strstr(failure.text, with) != NULL, with);
+	ok(strstr(failure.text, "hush") == NULL, "and no value is told");
+}
+
+static void
+test_properties(void)
+{
+	ok(parse("# a comment\n! another\n\n"
+			 "bootstrap.servers=a:9092,b:9092\r\n"
+			 "  sasl.username :  key \n"
+			 "sasl.password = pa=ss:#word \n"
+			 "security.protocol=SASL_SSL\nsasl.mechanism=PLAIN"), "properties");
+	has("bootstrap.servers", "a:9092,b:9092", "a list");
+	has("sasl.username", "key", "a colon, blanks");
+	has("sasl.password", "pa=ss:#word", "signs in a value are the value's");
+	ok(kafka_properties_get(&p, "ssl.ca.location") == NULL, "what isn't there isn't set");
+	kafka_properties_free(&p);
+
+	ok(parse("client.id=a\nclient.id=b\n"), "a name twice");
+	has("client.id", "b", "the later one counts");
+	kafka_properties_free(&p);
+	ok(parse(""), "an empty file");
+	kafka_properties_free(&p);
+}
+
+static void
+test_environment(void)
+{
+	ok(parse("# app\nNODE_ENV=production\nDATABASE_URL=\"postgres://u:p@h/d?x=1\"\n"
+			 "export CONFLUENT_BOOTSTRAP_SERVER='pkc-1.europe.confluent.cloud:9092'  # europe\n"
+			 "CONFLUENT_API_KEY=ABC123 # the key\n"
+			 "CONFLUENT_API_SECRET=\"s#cr'et+/=\"\n"
+			 "PRIVATE_KEY=\"-----BEGIN\nplugin.library.paths=x\n-----END\"\n"), ".env");
+	has("bootstrap.servers", "pkc-1.europe.confluent.cloud:9092", "quotes, export, a comment");
+	has("sasl.username", "ABC123", "a comment after a value without quotes");
+	has("sasl.password", "s#cr'et+/=", "signs within quotes");
+	has("security.protocol", "SASL_SSL", "means SASL_SSL");
+	has("sasl.mechanism", "PLAIN", "with PLAIN");
+	kafka_properties_free(&p);
+
+	refuses("CONFLUENT_API_KEY=hush\n", "CONFLUENT_API_SECRET is missing", "half of a pair");
+	refuses("\nCONFLUENT_API_SECRET=\"hush\n", "line 2: CONFLUENT_API_SECRET has a quote that isn't closed", "an open quote");
+	ok(parse("CONFLUENT_API_KEY=k\nCONFLUENT_API_SECRET=s\nssl.ca.location=/ca.pem\n"), "both formats in one file");
+	has("ssl.ca.location", "/ca.pem", "each by its own rules");
+	kafka_properties_free(&p);
+}
+
+static void
+test_refused(void)
+{
+	refuses("\n\nplugin.library.paths=hush\n", "line 3: plugin.library.paths can't be set: it loads code", "what loads code");
+	refuses("ssl.engine.location=hush\n", "loads code", "an engine");
+	refuses("ssl.providers=hush\n", "loads code", "providers");
+	refuses("sasl.kerberos.kinit.cmd=hush\n", "runs commands", "what runs commands");
+	refuses("group.id=hush\n", "option group_id", "what the extension sets");
+	refuses("enable.auto.commit=hush\n", "offsets are the database's", "what the extension depends on");
+	refuses("sasl.jaas.config=hush;\n", "sasl.username and sasl.password", "the Java client's names, with ours");
+	refuses("enable.ssl.certificate.verification=false\n", "ssl.ca.location", "no verification");
+	refuses("sasl.pasword=hush\n", "unknown property sasl.pasword", "a mistyped name");
+	refuses("security.protocol=hush\n", "line 1: librdkafka refuses the value of security.protocol", "a bad value");
+	refuses("socket.timeout.ms=hush\n", "socket.timeout.ms", "a bad number");
+	refuses("hush\n", "expected name = value", "no name");
+	refuses("ssl.key.password=hush\\\n", "continued", "a continued line");
+	refuses("[cluster]\n", "sections", "a section");
+}
+
+static void
+test_files(void)
+{
+	char		path[] = "/tmp/nexus_properties.XXXXXX";
+	int			fd = mkstemp(path);
+	const char	text[] = "client.id=x\n";
+
+	ok(write(fd, text, strlen(text)) == (ssize_t) strlen(text), "a file");
+	ok(kafka_properties_read(path, &p, &failure), "is read");
+	has("client.id", "x", "and understood");
+	kafka_properties_free(&p);
+	fchmod(fd, 0640);
+	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "chmod 600"), "readable by a group: refused");
+	fchmod(fd, 0604);
+	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "chmod 600"), "readable by all: refused");
+	unlink(path);
+	close(fd);
+	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "No such file"), "none there: refused");
+	mkfifo(path, 0600);
+	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "not a regular file"), "a pipe: refused, without waiting");
+	unlink(path);
+	ok(!kafka_properties_read("/tmp", &p, &failure) && strstr(failure.text, "not a regular file"), "a directory: refused");
+}
+
+int
+main(void)
+{
+	test_properties();
+	test_environment();
+	test_refused();
+	test_files();
+	return done_testing();
+}
