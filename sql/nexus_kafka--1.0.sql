@@ -184,6 +184,40 @@ AS 'MODULE_PATHNAME', 'nexus_produce_bytea';
 COMMENT ON FUNCTION @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer) IS
   'As nexus_produce(topic, value text, …), with key and value of type bytea.';
 
+CREATE FUNCTION @extschema@.nexus_produce_now(payload jsonb, timeout interval DEFAULT '8 s')
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_now_prospect';
+COMMENT ON FUNCTION @extschema@.nexus_produce_now(jsonb, interval) IS
+  'As nexus_produce(payload), but at once, not as part of the transaction, and waits until all in-sync replicas have the message; answers with "kafka": {"partition", "offset"}. SQLSTATE 08006: not sent, and will not be; 08007: sent, may still be published; 42704: no such topic; 42501: the broker refuses it; 38000: refused for another reason; 55000 where no relay can run.';
+
+CREATE FUNCTION @extschema@.nexus_produce_now(
+  topic text, value text, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
+  timeout interval DEFAULT '8 s')
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_now_text';
+COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, text, text, jsonb, integer, interval) IS
+  'As nexus_produce(topic, value text, …), but at once and with the broker''s answer: see nexus_produce_now(jsonb, interval).';
+
+CREATE FUNCTION @extschema@.nexus_produce_now(
+  topic text, value jsonb, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
+  timeout interval DEFAULT '8 s')
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_now_jsonb';
+COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, jsonb, text, jsonb, integer, interval) IS
+  'As nexus_produce(topic, value jsonb, …), but at once and with the broker''s answer: see nexus_produce_now(jsonb, interval).';
+
+CREATE FUNCTION @extschema@.nexus_produce_now(
+  topic text, value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
+  timeout interval DEFAULT '8 s')
+RETURNS jsonb
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_produce_now_bytea';
+COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, bytea, bytea, jsonb, integer, interval) IS
+  'As nexus_produce(topic, value bytea, …), but at once and with the broker''s answer: see nexus_produce_now(jsonb, interval).';
+
 CREATE FUNCTION @extschema@.nexus_flush(timeout interval DEFAULT '30 s')
 RETURNS boolean
 LANGUAGE C VOLATILE STRICT
@@ -401,6 +435,10 @@ REVOKE ALL ON FUNCTION
   @extschema@.nexus_produce(jsonb), @extschema@.nexus_produce(text, text, text, jsonb, integer),
   @extschema@.nexus_produce(text, jsonb, text, jsonb, integer),
   @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer),
+  @extschema@.nexus_produce_now(jsonb, interval),
+  @extschema@.nexus_produce_now(text, text, text, jsonb, integer, interval),
+  @extschema@.nexus_produce_now(text, jsonb, text, jsonb, integer, interval),
+  @extschema@.nexus_produce_now(text, bytea, bytea, jsonb, integer, interval),
   @extschema@.nexus_flush(interval), @extschema@.nexus_consume(text, interval),
   @extschema@.nexus_valid_prospect(jsonb),
   @extschema@.nexus_create_pipeline(text, text, text, jsonb),

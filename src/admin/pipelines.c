@@ -26,8 +26,6 @@ PG_FUNCTION_INFO_V1(nexus_create_pipeline);
 PG_FUNCTION_INFO_V1(nexus_alter_pipeline);
 PG_FUNCTION_INFO_V1(nexus_drop_pipeline);
 
-#define TOPIC_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-
 void
 pipeline_is_unknown(const char *name)
 {
@@ -95,10 +93,9 @@ check_topic(const char *topic)
 	}
 	for (;;)
 	{
-		size_t		len = strspn(name, TOPIC_CHARACTERS);
+		size_t		len = strcspn(name, ",");
 
-		if (len == 0 || len > 249 || (name[len] != '\0' && name[len] != ',') ||
-			(len <= 2 && strspn(name, ".") == len))
+		if (!kafka_topic_is_valid(name, len))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("\"%s\" is not a topic", topic),

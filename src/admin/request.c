@@ -8,7 +8,6 @@
  */
 #include "nexus_kafka.h"
 
-#include "access/xlog.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/lsyscache.h"
@@ -18,35 +17,6 @@
 #include "admin/request.h"
 
 #define RECHECK_MS	500			/* for a job that ends or stops meanwhile */
-
-TimestampTz
-request_deadline(Interval *timeout)
-{
-	int64		ms = timeout->time / 1000 +
-		(timeout->day + (int64) timeout->month * DAYS_PER_MONTH) * SECS_PER_DAY * 1000;
-
-	if (ms < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout must not be negative")));
-	return GetCurrentTimestamp() + Min(ms, INT64CONST(86400000) * 365) * 1000;
-}
-
-void
-request_check_possible(const char *function)
-{
-	if (nexus_shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s() needs nexus_kafka's workers, and they don't run", function),
-				 errdetail("nexus_kafka is not in shared_preload_libraries."),
-				 errhint("Add nexus_kafka to shared_preload_libraries and restart the server.")));
-	if (RecoveryInProgress())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s() can't be used on a standby", function),
-				 errhint("Call it on the primary, where nexus_kafka's workers run.")));
-}
 
 int
 request_check_pipeline(FunctionCallInfo fcinfo, const char *name)
@@ -67,21 +37,6 @@ request_check_pipeline(FunctionCallInfo fcinfo, const char *name)
 }
 
 bool
-request_is_hopeless(Job *job)
-{
-	switch (job_get_state(job))
-	{
-		case JOB_STOPPED:
-		case JOB_PAUSED:
-		case JOB_NO_WORKER:
-		case JOB_NOT_CONFIGURED:
-			return !nexus_embedded_broker || job_get_state(job) != JOB_NOT_CONFIGURED;
-		default:
-			return false;
-	}
-}
-
-bool
 request_and_wait(Job *job, TimestampTz deadline)
 {
 	uint32		generation = job->generation;
@@ -97,7 +52,7 @@ request_and_wait(Job *job, TimestampTz deadline)
 		long		left;
 
 		answered = pg_atomic_read_u64(&job->answered) >= ticket;
-		if (answered || !job->in_use || job->generation != generation || request_is_hopeless(job))
+		if (answered || !job->in_use || job->generation != generation || job_is_hopeless(job))
 			break;
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 		if (left <= 0)

@@ -49,10 +49,10 @@ flush(Job *relay, TimestampTz deadline)
 Datum
 nexus_flush(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline = request_deadline(PG_GETARG_INTERVAL_P(0));
+	TimestampTz deadline = worker_deadline(PG_GETARG_INTERVAL_P(0));
 	Job		   *relay;
 
-	request_check_possible("nexus_flush");
+	worker_check_possible("nexus_flush");
 	relay = wait_for_job(JOB_RELAY, "", 0, deadline);
 	PG_RETURN_BOOL(relay && flush(relay, deadline));
 }
@@ -114,7 +114,7 @@ Datum
 nexus_consume(PG_FUNCTION_ARGS)
 {
 	char	   *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	TimestampTz deadline = request_deadline(PG_GETARG_INTERVAL_P(1));
+	TimestampTz deadline = worker_deadline(PG_GETARG_INTERVAL_P(1));
 	int			workers;
 	Job		   *relay;
 	Job		   *undone;
@@ -122,7 +122,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 	uint64		n = 0;
 
 	workers = request_check_pipeline(fcinfo, pipeline);
-	request_check_possible("nexus_consume");
+	worker_check_possible("nexus_consume");
 
 	/* what was committed here before the call goes to the topic first */
 	relay = job_lookup(JOB_RELAY, MyDatabaseId, "", 0);

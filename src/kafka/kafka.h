@@ -10,6 +10,7 @@
  *
  * client.c	a handle: opening, serving, closing in bounded time
  * config.c	the properties that a handle is made with
+ * topic.c		names of topics
  * properties.c	a file with the connection's properties, secrets among them
  * errors.c	what an error of Kafka means for a message
  * producer.c	sending, delivery reports
@@ -90,6 +91,11 @@ extern bool kafka_client_is_fatal(KafkaClient *client, KafkaFailure *why);
 /* Receives librdkafka's log lines, in the main thread, while a client is served. */
 extern void (*kafka_log_hook) (int level, const char *text);
 
+/* ---- topic.c ---- */
+
+/* 1 to 249 letters, digits, dots, underscores and hyphens, but not "." or "..". */
+extern bool kafka_topic_is_valid(const char *name, size_t len);
+
 /* ---- properties.c ---- */
 
 /* What a file says of the connection. */
@@ -160,6 +166,8 @@ typedef struct KafkaDelivery
 {
 	int64_t		id;
 	int			code;			/* 0: acknowledged by all in-sync replicas */
+	int32_t		partition;
+	int64_t		offset;
 } KafkaDelivery;
 
 extern KafkaSendResult kafka_producer_send(KafkaClient *client, const KafkaRecord *record,

@@ -2,8 +2,8 @@
  * producer.c
  *		Sending records and collecting their delivery reports.
  *
- * A report carries nothing but the record's id (the opaque) and a code; it is
- * noted while the client is served, and read by the relay afterwards.
+ * A report carries the record's id (the opaque), a code and its place; it is noted
+ * while the client is served, and read by the relay afterwards.
  */
 #include "kafka/internal.h"
 
@@ -33,9 +33,9 @@ kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message
 		client->deliveries = bigger;
 		client->maxdeliveries = max;
 	}
-	client->deliveries[client->ndeliveries].id = (int64_t) (intptr_t) message->_private;
-	client->deliveries[client->ndeliveries].code = message->err;
-	client->ndeliveries++;
+	client->deliveries[client->ndeliveries++] = (KafkaDelivery) {
+		(int64_t) (intptr_t) message->_private, message->err, message->partition, message->offset
+	};
 }
 
 size_t

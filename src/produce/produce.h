@@ -4,7 +4,9 @@
  *
  * contract.c	the prospect message: what it must be, what is added to it
  * message_id.c	UUIDv7
- * produce.c	the SQL functions: validation, the outbox
+ * message.c	a message from the arguments of the SQL functions
+ * produce.c	nexus_produce: into the outbox
+ * now.c		nexus_produce_now: past it, with the broker's answer
  * gaps.c		ids of the outbox that are still to be looked up
  * relay.c		the worker that publishes the outbox: its loop
  * exchange.c	its transaction: settled rows are deleted, new ones read
@@ -16,6 +18,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
@@ -40,6 +43,27 @@ extern void contract_check_payload(Jsonb *payload);
 
 /* Appends the enriched payload as JSON text. */
 extern void contract_enrich(Jsonb *payload, const char *message_id, StringInfo json);
+
+/* ---- message.c ---- */
+
+typedef struct Message
+{
+	char	   *topic;
+	int32		partition;		/* -1: by the key */
+	bytea	   *key;			/* NULL: none */
+	bytea	   *value;			/* NULL: a tombstone */
+	Jsonb	   *headers;		/* NULL: none */
+	char		id[MESSAGE_ID_LENGTH + 1];
+} Message;
+
+/* From (payload), or (topic, value, key, headers, partition). Raise 22023 or 54000. */
+extern void message_of_prospect(FunctionCallInfo fcinfo, Message *message);
+extern void message_of_text(FunctionCallInfo fcinfo, Message *message);
+extern void message_of_jsonb(FunctionCallInfo fcinfo, Message *message);
+extern void message_of_bytea(FunctionCallInfo fcinfo, Message *message);
+
+/* {"status":"accepted","messageId",…}; place: what "kafka" is, NULL: nothing */
+extern Datum message_answer(const Message *message, const char *text, Jsonb *place);
 
 /* ---- gaps.c ---- */
 
@@ -156,6 +180,13 @@ extern void relay_send_init(Relay *relay);
 extern bool relay_has_room(const Relay *relay);
 extern void relay_send(Relay *relay);
 extern void relay_take_deliveries(Relay *relay);
+
+extern KafkaSendResult relay_send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure);
+
+/* ---- now.c ---- */
+extern void now_take_calls(Relay *relay);
+extern void now_answer(const KafkaDelivery *delivery);
+extern void now_answer_left_over(void);
 
 /* ---- flush.c ---- */
 extern void flush_note_request(Relay *relay);

@@ -149,6 +149,7 @@ start(void)
 	relay_exchange_init(&relay);
 	relay_send_init(&relay);
 	relay.read_wanted = true;
+	now_answer_left_over();
 }
 
 void
@@ -174,6 +175,7 @@ nexus_relay_main(Datum arg)
 			worker_restart();
 		watch_link();
 		relay_take_deliveries(&relay);
+		now_take_calls(&relay);
 		flush_note_request(&relay);
 		work();
 		relay_send(&relay);

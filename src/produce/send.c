@@ -76,8 +76,8 @@ add_headers(KafkaRecord *record, KafkaHeader **headers, Jsonb *jsonb)
 	}
 }
 
-static KafkaSendResult
-send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure)
+KafkaSendResult
+relay_send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure)
 {
 	KafkaRecord record = {.id = row->id, .topic = row->topic, .partition = row->partition};
 	KafkaHeader *headers = palloc(8 * sizeof(KafkaHeader));
@@ -180,7 +180,7 @@ relay_send(Relay *relay)
 	{
 		const OutboxRow *row = &relay->outgoing[relay->next_outgoing];
 		KafkaFailure failure;
-		KafkaSendResult result = send_row(relay, row, &failure);
+		KafkaSendResult result = relay_send_row(relay, row, &failure);
 
 		MemoryContextReset(relay->record_context);
 		if (result == KAFKA_SEND_FULL)
@@ -211,6 +211,13 @@ relay_take_deliveries(Relay *relay)
 	{
 		KafkaFailure failure;
 
+		if (deliveries[i].id < 0)
+		{
+			any_delivered = any_delivered || deliveries[i].code == 0;
+			now_answer(&deliveries[i]);
+			continue;
+		}
+		relay->in_flight--;
 		if (deliveries[i].code == 0)
 		{
 			any_delivered = true;
@@ -222,6 +229,5 @@ relay_take_deliveries(Relay *relay)
 	}
 	if (any_delivered)
 		link_alive(&relay->link);
-	relay->in_flight -= n;
 	kafka_producer_forget_deliveries(relay->link.client);
 }

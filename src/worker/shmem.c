@@ -35,7 +35,7 @@ request_shared_memory(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(shared_size());
+	RequestAddinShmemSpace(add_size(shared_size(), calls_size()));
 	RequestNamedLWLockTranche("nexus_kafka", 1);
 }
 
@@ -77,8 +77,10 @@ start_shared_memory(void)
 			pg_atomic_init_u64(&job->refused, 0);
 			pg_atomic_init_u64(&job->reported, 0);
 			pg_atomic_init_u64(&job->resumes, 0);
+			pg_atomic_init_u64(&job->calls, 0);
 		}
 	}
+	calls_start();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -255,6 +257,22 @@ job_get_state(Job *job)
 	state = job->state;
 	SpinLockRelease(&job->mutex);
 	return state;
+}
+
+bool
+job_is_hopeless(Job *job)
+{
+	switch (job_get_state(job))
+	{
+		case JOB_STOPPED:
+		case JOB_PAUSED:
+		case JOB_NO_WORKER:
+			return true;
+		case JOB_NOT_CONFIGURED:
+			return !nexus_embedded_broker;	/* which may be on its way up */
+		default:
+			return false;
+	}
 }
 
 void

@@ -15,6 +15,8 @@
  * hold.c		keeping workers out of a database or away from a pipeline for a while
  * commands.c	what PostgreSQL's own commands mean for the workers
  * wake.c		waking a worker when the transaction commits
+ * asking.c		may a backend ask a worker, and until when
+ * calls.c		calls from backends to the relay
  * link.c		a worker's connection to Kafka, and whether it is up
  */
 #ifndef NEXUS_WORKER_H
@@ -27,6 +29,7 @@
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "storage/condition_variable.h"
+#include "storage/dsm.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
@@ -108,6 +111,7 @@ typedef struct Job
 	pg_atomic_uint64 answered;
 	pg_atomic_uint64 refused;	/* messages that went to the dead letters, ever */
 	pg_atomic_uint64 reported;	/* messages of which nexus_consume has told */
+	pg_atomic_uint64 calls;		/* of backends, ever (calls.c): the relay looks when there are more */
 	pg_atomic_uint64 resumes;	/* calls of nexus_resume: a stopped worker tries again */
 	ConditionVariable answered_cv;
 } Job;
@@ -170,11 +174,79 @@ extern Job *job_lookup(JobKind kind, Oid database, const char *name, int part);
 
 extern void job_set_state(Job *job, JobState state, const char *reason,...) pg_attribute_printf(3, 4);
 extern JobState job_get_state(Job *job);
+
+/* True if it can't go on without a person, so that waiting for it is vain. */
+extern bool job_is_hopeless(Job *job);
 extern void job_set_error(Job *job, int sqlstate, const char *message);
 extern void job_wake(Job *job);
 extern void job_answer(Job *job, uint64 ticket);
 extern PartitionStat *partition_stat(Job *job, const char *topic, int32 partition);
 extern void partition_stats_release(Job *job);
+
+/* ---- asking.c ---- */
+
+/* When the timeout, which must not be negative, ends; raises 22023. */
+extern TimestampTz worker_deadline(Interval *timeout);
+
+/* Raises 55000 where no worker can run at all: not preloaded, a standby. */
+extern void worker_check_possible(const char *function);
+
+/* ---- calls.c ---- */
+
+#define NEXUS_MAX_CALLS		256
+#define CALL_REQUEST_SIZE	8192	/* larger ones are in a segment of their own */
+
+typedef enum CallState
+{
+	CALL_FREE,
+	CALL_FILLING,
+	CALL_ASKED,
+	CALL_TAKEN,
+	CALL_ANSWERED,
+	CALL_ABANDONED
+} CallState;
+
+typedef struct CallAnswer
+{
+	KafkaFailure failure;		/* code 0: the rest is valid */
+	int32		partition;
+	int64		offset;
+} CallAnswer;
+
+typedef struct Call
+{
+	pg_atomic_uint32 state;
+	Oid			database;
+	uint32		generation;		/* counts the uses of this slot */
+	Latch	   *latch;			/* of the backend */
+	Size		size;
+	dsm_handle	handle;			/* DSM_HANDLE_INVALID: the request is here */
+	dsm_segment *segment;		/* the backend's own mapping of it */
+	CallAnswer	answer;
+	char		request[CALL_REQUEST_SIZE];
+} Call;
+
+typedef enum CallOutcome
+{
+	CALL_DONE,
+	CALL_NOT_TAKEN,				/* it has had and will have no effect */
+	CALL_UNKNOWN				/* taken, but not answered in time: it may take effect still */
+} CallOutcome;
+
+extern Size calls_size(void);
+extern void calls_start(void);
+
+/* The backend: room for a request of that size (NULL: none till the deadline), then the call itself. */
+extern char *call_begin(Size size, TimestampTz deadline);
+extern CallOutcome call_and_wait(Job *relay, TimestampTz deadline, CallAnswer *answer);
+
+/* The relay. */
+extern Call *call_take_next(int *i);
+extern void call_put_back(Call *call);
+extern int64 call_ticket(const Call *call);
+extern Call *call_of_ticket(int64 ticket);	/* NULL: it is another's now */
+extern void call_answer(Call *call, const CallAnswer *answer);
+extern void calls_answer_left_over(const CallAnswer *answer);
 
 /* ---- process.c ---- */
 extern Job *MyJob;

@@ -33,7 +33,7 @@ deliver(const KafkaRecord *record)
 	KafkaDelivery delivery;
 
 	if (kafka_producer_send(producer, record, &failure) != KAFKA_SEND_QUEUED)
-		return (KafkaDelivery) {record->id, failure.code};
+		return (KafkaDelivery) {.id = record->id, .code = failure.code};
 	while (kafka_producer_deliveries(producer, &deliveries) == 0)
 		wait_for(producer);
 	delivery = deliveries[0];

@@ -1,0 +1,290 @@
+/*
+ * now.c
+ *		nexus_produce_now: a message past the outbox and the transaction, with the
+ *		broker's answer.
+ *
+ * The backend calls the relay (worker/calls.c), whose one producer serves all. The
+ * relay takes a call only while a broker is there, so one that could not be taken
+ * has certainly not been sent.
+ */
+#include "nexus_kafka.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "produce/produce.h"
+
+PG_FUNCTION_INFO_V1(nexus_produce_now_prospect);
+PG_FUNCTION_INFO_V1(nexus_produce_now_text);
+PG_FUNCTION_INFO_V1(nexus_produce_now_jsonb);
+PG_FUNCTION_INFO_V1(nexus_produce_now_bytea);
+
+/* ---- a request: this, then topic, key, value and headers, each as long as it says ---- */
+
+typedef struct NowRequest
+{
+	int32		partition;
+	int32		topic_size;		/* with its zero byte */
+	int32		key_size;		/* as varlena, 0: none */
+	int32		value_size;
+	int32		headers_size;
+	char		id[MESSAGE_ID_LENGTH + 1];
+} NowRequest;
+
+static int32
+varlena_size(const void *data)
+{
+	return data ? VARSIZE_ANY(data) : 0;
+}
+
+static char *
+append(char *to, const void *data, int32 size)
+{
+	if (size > 0)
+		memcpy(to, data, size);
+	return to + MAXALIGN(size);
+}
+
+static NowRequest
+request_of(const Message *message)
+{
+	NowRequest	request = {
+		message->partition, strlen(message->topic) + 1, varlena_size(message->key),
+		varlena_size(message->value), varlena_size(message->headers)
+	};
+
+	strlcpy(request.id, message->id, sizeof(request.id));
+	return request;
+}
+
+static Size
+request_size(const NowRequest *r)
+{
+	return MAXALIGN(sizeof(NowRequest)) + MAXALIGN(r->topic_size) + MAXALIGN(r->key_size) +
+		MAXALIGN(r->value_size) + MAXALIGN(r->headers_size);
+}
+
+/* As a row of the outbox, which points into the request. */
+static OutboxRow
+row_of_request(char *request, int64 id)
+{
+	NowRequest *r = (NowRequest *) request;
+	OutboxRow	row = {.id = id, .partition = r->partition, .message_id = r->id};
+	char	   *at = request + MAXALIGN(sizeof(NowRequest));
+
+	row.topic = at;
+	at += MAXALIGN(r->topic_size);
+	row.key = r->key_size ? (struct varlena *) at : NULL;
+	at += MAXALIGN(r->key_size);
+	row.value = r->value_size ? (struct varlena *) at : NULL;
+	at += MAXALIGN(r->value_size);
+	row.headers = r->headers_size ? (Jsonb *) at : NULL;
+	return row;
+}
+
+/* ---- the relay ---- */
+
+/* False: librdkafka's queue is full. */
+static bool
+send_call(Relay *relay, Call *call)
+{
+	dsm_segment *segment = call->handle != DSM_HANDLE_INVALID ? dsm_attach(call->handle) : NULL;
+	CallAnswer	answer = {0};
+	KafkaSendResult result = KAFKA_SEND_FAILED;
+	OutboxRow	row;
+
+	if (call->handle != DSM_HANDLE_INVALID && segment == NULL)
+		kafka_failure_set(&answer.failure, -1, "the caller is gone");
+	else
+	{
+		row = row_of_request(segment ? dsm_segment_address(segment) : call->request, call_ticket(call));
+		result = relay_send_row(relay, &row, &answer.failure);
+	}
+	if (segment)
+		dsm_detach(segment);
+	if (result == KAFKA_SEND_FAILED)
+		call_answer(call, &answer);
+	return result != KAFKA_SEND_FULL;
+}
+
+void
+now_take_calls(Relay *relay)
+{
+	static uint64 seen = 0;
+	uint64		calls = pg_atomic_read_u64(&MyJob->calls);
+	Call	   *call;
+	int			i = 0;
+
+	if (calls == seen || !relay->link.reachable)
+		return;
+	while ((call = call_take_next(&i)) != NULL)
+	{
+		if (send_call(relay, call))
+			continue;
+		call_put_back(call);
+		return;					/* again when some are delivered */
+	}
+	seen = calls;
+}
+
+void
+now_answer(const KafkaDelivery *delivery)
+{
+	Call	   *call = call_of_ticket(delivery->id);
+	CallAnswer	answer = {.partition = delivery->partition,.offset = delivery->offset};
+
+	if (delivery->code != 0)
+		kafka_failure_set(&answer.failure, delivery->code, NULL);
+	if (call)
+		call_answer(call, &answer);
+}
+
+/* Of a relay that ended with them in its hands. */
+void
+now_answer_left_over(void)
+{
+	CallAnswer	answer = {0};
+
+	kafka_failure_set(&answer.failure, -1, "the relay was started anew meanwhile; the message may have been published");
+	calls_answer_left_over(&answer);
+}
+
+/* ---- the backend ---- */
+
+static int
+sqlstate_of(const KafkaFailure *failure)
+{
+	switch (kafka_fate(failure->code))
+	{
+		case KAFKA_FATE_NO_TOPIC:
+			return ERRCODE_UNDEFINED_OBJECT;
+		case KAFKA_FATE_REFUSED:
+			return strstr(failure->name, "AUTHORIZATION") ? ERRCODE_INSUFFICIENT_PRIVILEGE
+				: strstr(failure->name, "TOO_LARGE") ? ERRCODE_PROGRAM_LIMIT_EXCEEDED
+				: ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
+		default:
+			return ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN;
+	}
+}
+
+static void
+refuse_not_sent(Job *relay)
+{
+	char		reason[sizeof(relay->reason)];
+	JobState	state = relay ? job_get_state(relay) : JOB_STARTING;
+
+	reason[0] = '\0';
+	if (relay)
+	{
+		SpinLockAcquire(&relay->mutex);
+		strlcpy(reason, relay->reason, sizeof(reason));
+		SpinLockRelease(&relay->mutex);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("the message was not published: the relay is %s%s%s",
+					state == JOB_RUNNING ? "busy" : job_state_name(state), reason[0] ? ": " : "", reason),
+			 errdetail("It was not sent, and will not be.")));
+}
+
+static Jsonb *
+place_of(const CallAnswer *answer)
+{
+	char	   *text = psprintf("{\"partition\":%d,\"offset\":" INT64_FORMAT "}", answer->partition, answer->offset);
+
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
+static Datum
+publish_now(const Message *message, Interval *timeout)
+{
+	TimestampTz deadline;
+	Job		   *relay;
+	NowRequest	request = request_of(message);
+	CallAnswer	answer;
+	char	   *to;
+
+	worker_check_possible("nexus_produce_now");
+	deadline = worker_deadline(timeout);
+	relay = job_lookup(JOB_RELAY, MyDatabaseId, "", 0);
+	if (relay == NULL || (to = call_begin(request_size(&request), deadline)) == NULL)
+	{
+		refuse_not_sent(relay);
+		return 0;
+	}
+	memcpy(to, &request, sizeof(request));
+	to = append(to + MAXALIGN(sizeof(request)), message->topic, request.topic_size);
+	to = append(to, message->key, request.key_size);
+	to = append(to, message->value, request.value_size);
+	(void) append(to, message->headers, request.headers_size);
+
+	switch (call_and_wait(relay, deadline, &answer))
+	{
+		case CALL_NOT_TAKEN:
+			refuse_not_sent(relay);
+			break;
+		case CALL_UNKNOWN:
+			ereport(ERROR,
+					(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+					 errmsg("the broker has not answered in time"),
+					 errdetail("The message %s was sent and may still be published.", message->id)));
+			break;
+		case CALL_DONE:
+			if (answer.failure.code != 0)
+				ereport(ERROR,
+						(errcode(sqlstate_of(&answer.failure)),
+						 errmsg("the message was not accepted: %s", answer.failure.text),
+						 errdetail("Kafka's error is %s.", answer.failure.name)));
+			break;
+	}
+	return message_answer(message, "published", place_of(&answer));
+}
+
+static Interval *
+timeout_argument(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("timeout must not be null")));
+	return PG_GETARG_INTERVAL_P(n);
+}
+
+Datum
+nexus_produce_now_prospect(PG_FUNCTION_ARGS)
+{
+	Message		message;
+
+	message_of_prospect(fcinfo, &message);
+	return publish_now(&message, timeout_argument(fcinfo, 1));
+}
+
+Datum
+nexus_produce_now_text(PG_FUNCTION_ARGS)
+{
+	Message		message;
+
+	message_of_text(fcinfo, &message);
+	return publish_now(&message, timeout_argument(fcinfo, 5));
+}
+
+Datum
+nexus_produce_now_jsonb(PG_FUNCTION_ARGS)
+{
+	Message		message;
+
+	message_of_jsonb(fcinfo, &message);
+	return publish_now(&message, timeout_argument(fcinfo, 5));
+}
+
+Datum
+nexus_produce_now_bytea(PG_FUNCTION_ARGS)
+{
+	Message		message;
+
+	message_of_bytea(fcinfo, &message);
+	return publish_now(&message, timeout_argument(fcinfo, 5));
+}

@@ -1,0 +1,253 @@
+/*
+ * calls.c
+ *		Calls from backends to a database's relay, each with an answer of its own.
+ *
+ * A backend fills a slot, asks, and waits on its latch; the relay takes what was
+ * asked and answers it, in whatever order. A request that is larger than a slot is
+ * in a dynamic shared memory segment, which the slot names.
+ *
+ *	free -> filling -> asked -> taken -> answered -> free
+ *	            |        |        `----> abandoned --^      by the relay
+ *	            `--------'-------------------------> free   by the backend
+ *
+ * Each arrow is a compare-and-exchange, so a backend that gives up (a timeout, a
+ * cancel, its end) leaves nothing behind, and knows whether it was taken.
+ */
+#include "nexus_kafka.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/timestamp.h"
+
+#include "worker/worker.h"
+
+#define RECHECK_MS	500			/* for a relay that can't go on meanwhile */
+#define NO_SLOT_MS	2
+
+static Call *calls = NULL;
+
+/* The one of this backend, while it has one. */
+static Call *my_call = NULL;
+
+Size
+calls_size(void)
+{
+	return mul_size(NEXUS_MAX_CALLS, sizeof(Call));
+}
+
+void
+calls_start(void)
+{
+	bool		found;
+
+	calls = ShmemInitStruct("nexus_kafka calls", calls_size(), &found);
+	if (found)
+		return;
+	for (int i = 0; i < NEXUS_MAX_CALLS; i++)
+	{
+		memset(&calls[i], 0, offsetof(Call, request));
+		pg_atomic_init_u32(&calls[i].state, CALL_FREE);
+	}
+}
+
+static bool
+move(Call *call, uint32 from, uint32 to)
+{
+	return pg_atomic_compare_exchange_u32(&call->state, &from, to);
+}
+
+/* ---- the backend ---- */
+
+/* True if the relay has taken it, so that it may take effect still. */
+static bool
+give_up(void)
+{
+	Call	   *call = my_call;
+	bool		taken = false;
+
+	my_call = NULL;
+	if (call->segment)
+		dsm_detach(call->segment);
+	call->segment = NULL;
+	if (!move(call, CALL_FILLING, CALL_FREE) && !move(call, CALL_ASKED, CALL_FREE))
+	{
+		taken = true;
+		if (!move(call, CALL_TAKEN, CALL_ABANDONED))
+			(void) move(call, CALL_ANSWERED, CALL_FREE);
+	}
+	return taken;
+}
+
+static void
+give_up_at_exit(int code, Datum arg)
+{
+	if (my_call)
+		(void) give_up();
+}
+
+static Call *
+find_slot(TimestampTz deadline)
+{
+	for (;;)
+	{
+		for (int i = 0; i < NEXUS_MAX_CALLS; i++)
+		{
+			Call	   *call = &calls[(MyProcPid + i) % NEXUS_MAX_CALLS];
+
+			if (move(call, CALL_FREE, CALL_FILLING))
+				return call;
+		}
+		CHECK_FOR_INTERRUPTS();
+		if (GetCurrentTimestamp() >= deadline)
+			return NULL;
+		pg_usleep(NO_SLOT_MS * 1000L);
+	}
+}
+
+/* Where the request is to be written; NULL: all slots are taken. */
+char *
+call_begin(Size size, TimestampTz deadline)
+{
+	static bool registered = false;
+	Call	   *call;
+
+	if (!registered)
+		before_shmem_exit(give_up_at_exit, 0);
+	registered = true;
+	call = find_slot(deadline);
+	if (call == NULL)
+		return NULL;
+	my_call = call;
+	call->database = MyDatabaseId;
+	call->generation++;
+	call->latch = MyLatch;
+	call->size = size;
+	call->handle = DSM_HANDLE_INVALID;
+	call->segment = NULL;
+	if (size <= sizeof(call->request))
+		return call->request;
+	call->segment = dsm_create(size, 0);
+	call->handle = dsm_segment_handle(call->segment);
+	return dsm_segment_address(call->segment);
+}
+
+static CallOutcome
+await(Job *relay, TimestampTz deadline, CallAnswer *answer)
+{
+	Call	   *call = my_call;
+
+	for (;;)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (pg_atomic_read_u32(&call->state) == CALL_ANSWERED)
+		{
+			pg_read_barrier();
+			*answer = call->answer;
+			(void) give_up();
+			return CALL_DONE;
+		}
+		if (left <= 0 || (pg_atomic_read_u32(&call->state) == CALL_ASKED && job_is_hopeless(relay)))
+			return give_up() ? CALL_UNKNOWN : CALL_NOT_TAKEN;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left, RECHECK_MS), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+CallOutcome
+call_and_wait(Job *relay, TimestampTz deadline, CallAnswer *answer)
+{
+	CallOutcome outcome;
+
+	pg_atomic_fetch_add_u64(&relay->calls, 1);
+	pg_write_barrier();
+	(void) move(my_call, CALL_FILLING, CALL_ASKED);
+	job_wake(relay);
+	PG_TRY();
+	{
+		outcome = await(relay, deadline, answer);
+	}
+	PG_CATCH();
+	{
+		if (my_call)
+			(void) give_up();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return outcome;
+}
+
+/* ---- the relay ---- */
+
+/* The next one that was asked in this database, from *i on; it is the caller's now. */
+Call *
+call_take_next(int *i)
+{
+	for (; *i < NEXUS_MAX_CALLS; (*i)++)
+	{
+		Call	   *call = &calls[*i];
+
+		if (pg_atomic_read_u32(&call->state) != CALL_ASKED || call->database != MyDatabaseId)
+			continue;
+		if (!move(call, CALL_ASKED, CALL_TAKEN))
+			continue;
+		pg_read_barrier();
+		(*i)++;
+		return call;
+	}
+	return NULL;
+}
+
+/* It can't be served now: as if it had not been taken. */
+void
+call_put_back(Call *call)
+{
+	if (!move(call, CALL_TAKEN, CALL_ASKED))
+		(void) move(call, CALL_ABANDONED, CALL_FREE);
+}
+
+/* A number that comes back with its delivery report; below 0, as no row's id is. */
+int64
+call_ticket(const Call *call)
+{
+	return -((int64) call->generation * NEXUS_MAX_CALLS + (call - calls)) - 1;
+}
+
+Call *
+call_of_ticket(int64 ticket)
+{
+	int64		number = -(ticket + 1);
+	Call	   *call = &calls[number % NEXUS_MAX_CALLS];
+
+	return call->generation == (uint32) (number / NEXUS_MAX_CALLS) ? call : NULL;
+}
+
+void
+call_answer(Call *call, const CallAnswer *answer)
+{
+	Latch	   *latch = call->latch;
+
+	if (pg_atomic_read_u32(&call->state) == CALL_TAKEN)
+		call->answer = *answer;
+	pg_write_barrier();
+	if (move(call, CALL_TAKEN, CALL_ANSWERED))
+		SetLatch(latch);
+	else
+		(void) move(call, CALL_ABANDONED, CALL_FREE);
+}
+
+/* Those that a relay of this database had taken before it ended. */
+void
+calls_answer_left_over(const CallAnswer *answer)
+{
+	for (int i = 0; i < NEXUS_MAX_CALLS; i++)
+	{
+		uint32		state = pg_atomic_read_u32(&calls[i].state);
+
+		if (calls[i].database == MyDatabaseId && (state == CALL_TAKEN || state == CALL_ABANDONED))
+			call_answer(&calls[i], answer);
+	}
+}
