@@ -45,6 +45,7 @@ struct KafkaClient
 	bool		needs_nudge;
 	Lane	   *lanes;
 	size_t		nlanes;
+	size_t		next_lane;
 
 	Enquirer   *enquirer;
 };

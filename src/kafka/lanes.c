@@ -5,7 +5,8 @@
  * librdkafka forwards all partitions into one queue, in the order in which their
  * fetches happen to be answered. A consumer that is far behind then takes in one
  * partition for a long while, then another. Here each partition has a lane of its
- * own; of what is there, the earliest goes first, and no lane waits for another.
+ * own; of what is there, the earliest goes first (of the same millisecond one from
+ * each lane in turn), and no lane waits for another.
  * Rows then come about in the order of time, which is that of time-ordered keys:
  * with 8 partitions and 2 million behind it made their index a quarter cheaper.
  *
@@ -89,6 +90,7 @@ note_time(Lane *lane)
 	lane->time = message->err ? INT64_MIN : rd_kafka_message_timestamp(message, &type);
 }
 
+/* Of several that are equally early, the next one round. */
 static Lane *
 earliest_lane(KafkaClient *client, int64_t *next_time)
 {
@@ -97,7 +99,7 @@ earliest_lane(KafkaClient *client, int64_t *next_time)
 	*next_time = INT64_MAX;
 	for (size_t i = 0; i < client->nlanes; i++)
 	{
-		Lane	   *lane = &client->lanes[i];
+		Lane	   *lane = &client->lanes[(client->next_lane + i) % client->nlanes];
 
 		if (earliest == NULL || lane->time < earliest->time)
 		{
@@ -127,7 +129,8 @@ kafka_lanes_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max)
 		{
 			messages[n++] = lane->messages[lane->next++];
 			note_time(lane);
-		} while (n < max && lane->next < lane->n && lane->time <= until);
+		} while (n < max && lane->next < lane->n && lane->time < until);
+		client->next_lane = lane - client->lanes + 1;
 	}
 	return n;
 }
