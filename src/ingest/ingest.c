@@ -27,6 +27,7 @@
 #define LOOK_TIMEOUT_MS		5000
 #define LOOK_EVERY_MS		20000
 #define NO_TOPIC_DELAY_MS	1000
+#define IN_TROUBLE_MS		5000
 #define MIRROR_EVERY_MS		5000
 #define NUDGE_EVERY_MS		20
 #define LAG_EVERY_MS		100
@@ -170,7 +171,12 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	if (!partitions_learn(ingest, answer))
 		return ingest->nquestions > 0 ? 0 : NO_TOPIC_DELAY_MS;
 	note_ends(ingest, answer);
-	if (ingest->retry_at == 0 && !ingest->in_trouble)
+	if (ingest->in_trouble)
+	{
+		partitions_assign(ingest);	/* it tells once only, and again when begun anew */
+		return IN_TROUBLE_MS;
+	}
+	if (ingest->retry_at == 0)
 		job_set_state(MyJob, JOB_RUNNING, "%s", missing ? missing : "");
 	return missing ? NO_TOPIC_DELAY_MS : LOOK_EVERY_MS;
 }
@@ -247,8 +253,10 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 			break;
 
 		case KAFKA_EVENT_ERROR:
-			job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
-			job_set_state(MyJob, JOB_WAITING, "%s", event->failure.text);
+			job_set_error(MyJob, kafka_failure_is_authorization(&event->failure) ? ERRCODE_INSUFFICIENT_PRIVILEGE
+						  : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
+			job_set_state(MyJob, JOB_WAITING, "topic \"%s\", partition %d: %s", event->topic, event->partition,
+						  event->failure.text);
 			ingest->in_trouble = true;
 			if (kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
 				ingest->doubtful = true;

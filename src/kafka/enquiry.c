@@ -104,7 +104,12 @@ ask_metadata(Enquirer *e, const char *topic)
 		if (t->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			ok = add_topic(e, t->topic, t->partition_cnt);
 		else if (topic && t->err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
-			ok = fail(e, t->err, NULL);
+		{
+			char		text[320];
+
+			snprintf(text, sizeof(text), "topic \"%s\": %s", topic, rd_kafka_err2str(t->err));
+			ok = fail(e, t->err, text);
+		}
 	}
 	rd_kafka_metadata_destroy(metadata);
 	return ok;

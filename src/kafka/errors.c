@@ -45,3 +45,17 @@ kafka_fate(int code)
 			return KAFKA_FATE_RETRY;
 	}
 }
+
+bool
+kafka_failure_is_authorization(const KafkaFailure *failure)
+{
+	switch (failure->code)
+	{
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
+			return true;
+		default:
+			return false;
+	}
+}

@@ -131,6 +131,9 @@ typedef enum KafkaFate
 } KafkaFate;
 
 extern KafkaFate kafka_fate(int code);
+
+/* The broker answers, and says that it is not allowed. */
+extern bool kafka_failure_is_authorization(const KafkaFailure *failure);
 extern void kafka_failure_set(KafkaFailure *failure, int code, const char *text);
 
 /* ---- producer.c ---- */

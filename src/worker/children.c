@@ -106,7 +106,7 @@ note_end(Job *job, Child *child, TimestampTz now)
 		child->delay_ms = FIRST_DELAY_MS;
 	child->start_at = TimestampTzPlusMilliseconds(now, child->delay_ms);
 	if (child->delay_ms > FIRST_DELAY_MS)
-		job_set_state(job, JOB_WAITING, "the worker keeps ending, see the server's log; next start in %d s",
+		job_set_state(job, JOB_WAITING, "the worker keeps ending, see last_error and the server's log; next start in %d s",
 					  child->delay_ms / 1000);
 }
 

@@ -19,6 +19,7 @@
 #define CLOSE_TIMEOUT_MS	500
 #define FIRST_PROBE_MS		250
 #define LONGEST_PROBE_MS	2000
+#define NOT_ALLOWED_MS		5000	/* until it is asked again */
 
 static KafkaLink *open_link = NULL;
 
@@ -235,6 +236,13 @@ link_trouble(KafkaLink *link, const KafkaFailure *failure)
 	const char *text = last ? last->text : failure->text;
 	JobState	state = job_get_state(MyJob);
 
+	if (kafka_failure_is_authorization(failure))
+	{
+		link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NOT_ALLOWED_MS);
+		job_set_state(MyJob, JOB_WAITING, "the broker does not allow it: %s", failure->text);
+		job_set_error(MyJob, ERRCODE_INSUFFICIENT_PRIVILEGE, failure->text);
+		return;
+	}
 	link->reachable = false;
 	link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), link->probe_delay_ms);
 	link->probe_delay_ms = Min(link->probe_delay_ms * 2, LONGEST_PROBE_MS);
