@@ -127,7 +127,8 @@ typedef enum KafkaFate
 	KAFKA_FATE_DELIVERED,
 	KAFKA_FATE_RETRY,			/* trouble that passes: send it again */
 	KAFKA_FATE_NO_TOPIC,		/* the topic isn't there (yet) */
-	KAFKA_FATE_REFUSED			/* the broker will never take this message */
+	KAFKA_FATE_REFUSED,			/* the broker will never take this message */
+	KAFKA_FATE_BATCH_REFUSED	/* it will never take the batch, for this message's sake or another's */
 } KafkaFate;
 
 extern KafkaFate kafka_fate(int code);

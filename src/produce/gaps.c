@@ -214,7 +214,7 @@ gaps_note_again(int64 id, TimestampTz due)
 	{
 		Gap		   *gap = lfirst(lc);
 
-		if (gap->due != 0 && !gap->look && gap->due <= due && gap->due > due - USECS_PER_SEC)
+		if (gap->due != 0 && gap->due <= due && gap->due > due - USECS_PER_SEC)
 			again = gap;
 	}
 	if (again == NULL)

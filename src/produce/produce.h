@@ -145,6 +145,13 @@ typedef struct Relay
 	bool		caught_up;		/* nothing was left to read */
 	int			in_flight;
 
+	/* send.c: how much may be in flight together while the culprit of a refused batch is looked for */
+	int			group;
+	int			handed_over;	/* since nothing was in flight */
+	int			suspects;		/* of refused batches, put back since the last look at it */
+	bool		group_refused;	/* some of what was handed over was */
+	int			groups_passed;	/* in a row, of this size */
+
 	/* acknowledged, not yet deleted; refused, not yet in the dead letters */
 	int64	   *settled;
 	int			nsettled;

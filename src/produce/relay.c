@@ -82,12 +82,12 @@ static long
 sleep_time(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = relay.next_look;
+	TimestampTz next = TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS);
 	TimestampTz due = gaps_next_due();
 	long		timeout;
 
-	if (due != 0)
-		next = Min(next, due);
+	if (relay_has_room(&relay))
+		next = due != 0 ? Min(relay.next_look, due) : relay.next_look;
 	if (relay.retry_at != 0)
 		next = Min(next, relay.retry_at);
 	else if (relay.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.nsettled > 0))

@@ -5,6 +5,13 @@
  *
  * The row's id travels as the message's opaque, so each delivery report is of
  * that very row. Nothing here touches the outbox.
+ *
+ * A broker refuses a whole batch, as librdkafka makes them, for one message's
+ * sake, or because together they are too large for the topic. So what was not
+ * alone in flight when it was refused is a suspect only: it is put back, and
+ * from then on rows are sent in groups, each when the one before is done. A
+ * refused group halves the next, until the culprit stands alone; after some
+ * that passed they are twice as large, until rows flow as ever.
  */
 #include "nexus_kafka.h"
 
@@ -18,12 +25,14 @@
 #define MOST_IN_FLIGHT		20000
 #define FIRST_SETTLED		2000
 #define NO_TOPIC_MS			3000
+#define PASSES_TO_DOUBLE	8		/* a size that is too large is not to be tried every other time */
 
 void
 relay_send_init(Relay *relay)
 {
 	relay->record_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka record", ALLOCSET_DEFAULT_SIZES);
 	relay->refused_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka refused", ALLOCSET_SMALL_SIZES);
+	relay->group = MOST_IN_FLIGHT;
 	relay->maxsettled = FIRST_SETTLED;
 	relay->settled = MemoryContextAlloc(TopMemoryContext, relay->maxsettled * sizeof(int64));
 }
@@ -105,11 +114,18 @@ relay_send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure)
 
 /* ---- what became of a row ---- */
 
+/* To be read again. */
 static void
-note_again(Relay *relay, int64 id, int delay_ms, const char *reason)
+put_back(Relay *relay, int64 id, int delay_ms)
 {
 	gaps_note_again(id, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms));
 	flush_settle(relay, id);	/* for the count: gaps_hold_back() knows of it now */
+}
+
+static void
+note_again(Relay *relay, int64 id, int delay_ms, const char *reason)
+{
+	put_back(relay, id, delay_ms);
 	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, reason);
 	job_set_state(MyJob, JOB_WAITING, "%s", reason);
@@ -140,7 +156,15 @@ note_refused(Relay *relay, int64 id, const KafkaFailure *failure)
 }
 
 static void
-note_failed(Relay *relay, int64 id, const KafkaFailure *failure)
+note_suspect(Relay *relay, int64 id)
+{
+	put_back(relay, id, 0);
+	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
+	relay->suspects++;
+}
+
+static void
+note_failed(Relay *relay, int64 id, const KafkaFailure *failure, bool alone)
 {
 	switch (kafka_fate(failure->code))
 	{
@@ -156,10 +180,52 @@ note_failed(Relay *relay, int64 id, const KafkaFailure *failure)
 		case KAFKA_FATE_REFUSED:
 			note_refused(relay, id, failure);
 			break;
+		case KAFKA_FATE_BATCH_REFUSED:
+			if (alone)
+				note_refused(relay, id, failure);
+			else
+				note_suspect(relay, id);
+			break;
 	}
 }
 
 /* ---- handing over, and what comes back ---- */
+
+static void
+forget_outgoing(Relay *relay)
+{
+	relay->noutgoing = relay->next_outgoing = 0;
+	relay->outgoing_bytes = 0;
+	MemoryContextReset(relay->outgoing_context);
+}
+
+/* Before what follows: what was put back is read again together with it, in order. */
+static void
+put_back_outgoing(Relay *relay)
+{
+	for (; relay->next_outgoing < relay->noutgoing; relay->next_outgoing++)
+		put_back(relay, relay->outgoing[relay->next_outgoing].id, 0);
+	forget_outgoing(relay);
+}
+
+static void
+adapt_group(Relay *relay)
+{
+	if (relay->suspects > 0)
+	{
+		relay->group = Max(Min(relay->group, relay->suspects) / 2, 1);
+		relay->suspects = 0;
+		relay->group_refused = true;
+		relay->groups_passed = 0;
+		put_back_outgoing(relay);
+	}
+	else if (relay->group < MOST_IN_FLIGHT && relay->in_flight == 0 && !relay->group_refused &&
+			 ++relay->groups_passed == PASSES_TO_DOUBLE)
+	{
+		relay->group = Min(relay->group * 2, MOST_IN_FLIGHT);
+		relay->groups_passed = 0;
+	}
+}
 
 bool
 relay_has_room(const Relay *relay)
@@ -172,11 +238,18 @@ relay_send(Relay *relay)
 {
 	MemoryContext before;
 
+	if (relay->in_flight == 0)
+	{
+		relay->handed_over = 0;
+		relay->group_refused = false;
+	}
+	else if (relay->group < MOST_IN_FLIGHT)
+		return;					/* one group at a time */
 	if (relay->next_outgoing < relay->noutgoing)
 		XLogFlush(relay->flush_to);
 
 	before = MemoryContextSwitchTo(relay->record_context);
-	for (; relay->next_outgoing < relay->noutgoing && relay->in_flight < MOST_IN_FLIGHT; relay->next_outgoing++)
+	for (; relay->next_outgoing < relay->noutgoing && relay->in_flight < relay->group; relay->next_outgoing++)
 	{
 		const OutboxRow *row = &relay->outgoing[relay->next_outgoing];
 		KafkaFailure failure;
@@ -186,18 +259,17 @@ relay_send(Relay *relay)
 		if (result == KAFKA_SEND_FULL)
 			break;
 		if (result == KAFKA_SEND_QUEUED)
+		{
 			relay->in_flight++;
+			relay->handed_over++;
+		}
 		else
-			note_failed(relay, row->id, &failure);
+			note_failed(relay, row->id, &failure, true);
 	}
 	MemoryContextSwitchTo(before);
 
 	if (relay->next_outgoing == relay->noutgoing && relay->noutgoing > 0)
-	{
-		relay->noutgoing = relay->next_outgoing = 0;
-		relay->outgoing_bytes = 0;
-		MemoryContextReset(relay->outgoing_context);
-	}
+		forget_outgoing(relay);
 }
 
 void
@@ -225,9 +297,11 @@ relay_take_deliveries(Relay *relay)
 			continue;
 		}
 		kafka_failure_set(&failure, deliveries[i].code, NULL);
-		note_failed(relay, deliveries[i].id, &failure);
+		note_failed(relay, deliveries[i].id, &failure, relay->handed_over == 1);
 	}
 	if (any_delivered)
 		link_alive(&relay->link);
 	kafka_producer_forget_deliveries(relay->link.client);
+	if (n > 0)
+		adapt_group(relay);
 }

@@ -43,7 +43,7 @@ test_fates(void)
 	is_int(kafka_fate(RD_KAFKA_RESP_ERR__MSG_TIMED_OUT), KAFKA_FATE_RETRY, "a time-out: again");
 	is_int(kafka_fate(RD_KAFKA_RESP_ERR__PURGE_INFLIGHT), KAFKA_FATE_RETRY, "purged: again");
 	is_int(kafka_fate(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), KAFKA_FATE_NO_TOPIC, "no such topic");
-	is_int(kafka_fate(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE), KAFKA_FATE_REFUSED, "too large: refused");
+	is_int(kafka_fate(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE), KAFKA_FATE_BATCH_REFUSED, "too large: this one, or its batch");
 	is_int(kafka_fate(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED), KAFKA_FATE_REFUSED, "no right: refused");
 	is_int(kafka_fate(-12345), KAFKA_FATE_RETRY, "an error of the future: nothing is lost by it");
 }

@@ -185,7 +185,7 @@ test_refused(void)
 	KafkaFailure failure = {0};
 
 	is_int(kafka_producer_send(producer, &record, &failure), KAFKA_SEND_FAILED, "too large a message is refused");
-	is_int(kafka_fate(failure.code), KAFKA_FATE_REFUSED, "for good");
+	is_int(kafka_fate(failure.code), KAFKA_FATE_BATCH_REFUSED, "for good: it was in no batch with others");
 
 	record = (KafkaRecord) {8, "t", 99, NULL, 0, "x", 1, NULL, 0};
 	is_int(kafka_fate(deliver(&record).code), KAFKA_FATE_REFUSED, "a partition that isn't there: for good");
