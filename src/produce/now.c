@@ -105,41 +105,80 @@ send_call(Relay *relay, Call *call)
 	}
 	if (segment)
 		dsm_detach(segment);
-	if (result == KAFKA_SEND_FAILED)
+	if (result == KAFKA_SEND_QUEUED)
+	{
+		relay->calls_in_flight++;
+		relay->joined_by_calls = true;
+	}
+	else if (result == KAFKA_SEND_FAILED)
 		call_answer(call, &answer);
 	return result != KAFKA_SEND_FULL;
+}
+
+/*
+ * As with rows (send.c), a broker refuses batches, for one message's sake. A call
+ * that wasn't alone is sent once more, alone; and none joins a group of suspects.
+ */
+static bool
+may_take(const Relay *relay)
+{
+	if (relay->calls_to_isolate > 0)
+		return relay->in_flight == 0 && relay->calls_in_flight == 0;
+	return !relay_looks_for_culprit(relay) || relay->in_flight == 0;
+}
+
+bool
+now_keeps_rows_back(const Relay *relay)
+{
+	return relay->calls_in_flight > 0 && (relay->call_is_alone || relay_looks_for_culprit(relay));
 }
 
 void
 now_take_calls(Relay *relay)
 {
-	static uint64 seen = 0;
 	uint64		calls = pg_atomic_read_u64(&MyJob->calls);
 	Call	   *call;
 	int			i = 0;
 
-	if (calls == seen || !relay->link.reachable)
+	if (calls == relay->calls_seen || !relay->link.reachable || !may_take(relay))
 		return;
+	relay->call_is_alone = relay->calls_to_isolate > 0;
 	while ((call = call_take_next(&i)) != NULL)
 	{
-		if (send_call(relay, call))
-			continue;
-		call_put_back(call);
-		return;					/* again when some are delivered */
+		if (!send_call(relay, call))
+		{
+			call_put_back(call);
+			return;				/* again when some are delivered */
+		}
+		if (relay->call_is_alone)
+		{
+			relay->calls_to_isolate--;
+			return;
+		}
 	}
-	seen = calls;
+	relay->calls_to_isolate = 0;
+	relay->calls_seen = calls;
 }
 
 void
-now_answer(const KafkaDelivery *delivery)
+now_answer(Relay *relay, const KafkaDelivery *delivery)
 {
 	Call	   *call = call_of_ticket(delivery->id);
 	CallAnswer	answer = {.partition = delivery->partition,.offset = delivery->offset};
 
+	relay->calls_in_flight--;
+	if (call == NULL)
+		return;
+	if (kafka_fate(delivery->code) == KAFKA_FATE_BATCH_REFUSED && !relay->call_is_alone)
+	{
+		call_put_back(call);
+		relay->calls_to_isolate++;
+		relay->calls_seen = 0;
+		return;
+	}
 	if (delivery->code != 0)
 		kafka_failure_set(&answer.failure, delivery->code, NULL);
-	if (call)
-		call_answer(call, &answer);
+	call_answer(call, &answer);
 }
 
 /* Of a relay that ended with them in its hands. */
@@ -162,6 +201,7 @@ sqlstate_of(const KafkaFailure *failure)
 		case KAFKA_FATE_NO_TOPIC:
 			return ERRCODE_UNDEFINED_OBJECT;
 		case KAFKA_FATE_REFUSED:
+		case KAFKA_FATE_BATCH_REFUSED:
 			return strstr(failure->name, "AUTHORIZATION") ? ERRCODE_INSUFFICIENT_PRIVILEGE
 				: strstr(failure->name, "TOO_LARGE") ? ERRCODE_PROGRAM_LIMIT_EXCEEDED
 				: ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;

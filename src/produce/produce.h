@@ -148,9 +148,16 @@ typedef struct Relay
 	/* send.c: how much may be in flight together while the culprit of a refused batch is looked for */
 	int			group;
 	int			handed_over;	/* since nothing was in flight */
+	bool		joined_by_calls;	/* of nexus_produce_now, meanwhile */
 	int			suspects;		/* of refused batches, put back since the last look at it */
 	bool		group_refused;	/* some of what was handed over was */
 	int			groups_passed;	/* in a row, of this size */
+
+	/* now.c: likewise for calls */
+	uint64		calls_seen;		/* MyJob->calls when they were looked at */
+	int			calls_in_flight;
+	int			calls_to_isolate;	/* so many are sent alone */
+	bool		call_is_alone;	/* the one in flight was */
 
 	/* acknowledged, not yet deleted; refused, not yet in the dead letters */
 	int64	   *settled;
@@ -188,11 +195,15 @@ extern bool relay_has_room(const Relay *relay);
 extern void relay_send(Relay *relay);
 extern void relay_take_deliveries(Relay *relay);
 
+
+/* It is sending in groups (send.c). */
+extern bool relay_looks_for_culprit(const Relay *relay);
 extern KafkaSendResult relay_send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure);
 
 /* ---- now.c ---- */
 extern void now_take_calls(Relay *relay);
-extern void now_answer(const KafkaDelivery *delivery);
+extern void now_answer(Relay *relay, const KafkaDelivery *delivery);
+extern bool now_keeps_rows_back(const Relay *relay);
 extern void now_answer_left_over(void);
 
 /* ---- flush.c ---- */

@@ -228,6 +228,12 @@ adapt_group(Relay *relay)
 }
 
 bool
+relay_looks_for_culprit(const Relay *relay)
+{
+	return relay->group < MOST_IN_FLIGHT;
+}
+
+bool
 relay_has_room(const Relay *relay)
 {
 	return relay->noutgoing == 0 && relay->in_flight < MOST_IN_FLIGHT;
@@ -238,12 +244,15 @@ relay_send(Relay *relay)
 {
 	MemoryContext before;
 
+	if (now_keeps_rows_back(relay))
+		return;
 	if (relay->in_flight == 0)
 	{
 		relay->handed_over = 0;
+		relay->joined_by_calls = relay->calls_in_flight > 0;
 		relay->group_refused = false;
 	}
-	else if (relay->group < MOST_IN_FLIGHT)
+	else if (relay_looks_for_culprit(relay))
 		return;					/* one group at a time */
 	if (relay->next_outgoing < relay->noutgoing)
 		XLogFlush(relay->flush_to);
@@ -286,7 +295,7 @@ relay_take_deliveries(Relay *relay)
 		if (deliveries[i].id < 0)
 		{
 			any_delivered = any_delivered || deliveries[i].code == 0;
-			now_answer(&deliveries[i]);
+			now_answer(relay, &deliveries[i]);
 			continue;
 		}
 		relay->in_flight--;
@@ -297,7 +306,7 @@ relay_take_deliveries(Relay *relay)
 			continue;
 		}
 		kafka_failure_set(&failure, deliveries[i].code, NULL);
-		note_failed(relay, deliveries[i].id, &failure, relay->handed_over == 1);
+		note_failed(relay, deliveries[i].id, &failure, relay->handed_over == 1 && !relay->joined_by_calls);
 	}
 	if (any_delivered)
 		link_alive(&relay->link);

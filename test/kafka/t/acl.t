@@ -27,7 +27,7 @@ $node->create_extension('postgres');
 sub acl
 {
 	my ($what, @args) = @_;
-	return $kafka->java('kafka.admin.AclCommand', '--bootstrap-server', $kafka->bootstrap, "--$what", '--force',
+	return $kafka->java('org.apache.kafka.tools.AclCommand', '--bootstrap-server', $kafka->bootstrap, "--$what", '--force',
 		'--allow-principal', 'User:key', @args);
 }
 

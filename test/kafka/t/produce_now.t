@@ -75,6 +75,28 @@ $seen{$_}++ for grep { /^many-/ } split /\n/, messages('t', '%s\n');
 is(scalar(keys %seen), 1000, 'each message is there');
 is(scalar(grep { $_ != 1 } values %seen), 0, 'once');
 
+# ---- one that the topic refuses, among others: the broker refuses their whole batch
+
+sub many
+{
+	my ($sql, $count) = @_;
+	my @running = map {
+		my ($in, $out) = ("$sql;\n" x 10, '');
+		{ out => \$out, handle => IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, 'postgres' ],
+			'<', \$in, '>', \$out, '2>&1') };
+	} 1 .. $count;
+	return @running;
+}
+my @good = many(q(SELECT nexus_produce_now('small', 'good')), 10);
+my @large = many(q(SELECT nexus_produce_now('small', repeat(md5(random()::text), 200))), 5);
+my @rows = many(q(SELECT nexus_produce('small', 'row')), 5);
+$_->{handle}->finish for @good, @large, @rows;
+is(scalar(grep { (() = ${ $_->{out} } =~ /"accepted"/g) == 10 } @good), 10, 'the good ones are accepted');
+is(scalar(grep { (() = ${ $_->{out} } =~ /ERROR/g) == 10 } @large), 5, 'those too large are not');
+$node->wait_for_query('postgres', 'SELECT count(*) = 0 FROM nexus_outbox');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM nexus_dead_letters'), 0, 'no row of the outbox pays for them');
+is(scalar(grep { $_ eq 'row' } split /\n/, messages('small', '%s\n')), 50, 'and each is there');
+
 # ---- no answer
 
 $kafka->freeze;
