@@ -310,6 +310,38 @@ COMMENT ON FUNCTION @extschema@.nexus_resume() IS
   'For a database that was restored from a dump or copied from another: makes this database the owner of its pipelines and its outbox, so that they run. Make sure that the original doesn''t, or that you want both.';
 
 
+/* ---------------------------------------------------------------- topics */
+
+CREATE FUNCTION @extschema@.nexus_create_topic(
+  topic text, partitions integer DEFAULT 1, replication_factor integer DEFAULT NULL, config jsonb DEFAULT NULL,
+  timeout interval DEFAULT '30 s')
+RETURNS void
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'nexus_create_topic';
+COMMENT ON FUNCTION @extschema@.nexus_create_topic(text, integer, integer, jsonb, interval) IS
+  'Makes a topic on the broker, at once: replication_factor NULL is the broker''s default, config an object of topic settings ({"retention.ms": "604800000"}). SQLSTATE 42710 if there is one, 42501 if the broker doesn''t allow it, 28000 if a policy of the broker forbids it, 22023 for what it finds wrong, 08006 without an answer, 08007 if it may be done still.';
+
+CREATE FUNCTION @extschema@.nexus_topics_json(timeout interval)
+RETURNS jsonb
+LANGUAGE C VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'nexus_topics_json';
+COMMENT ON FUNCTION @extschema@.nexus_topics_json(interval) IS 'What nexus_topics() is made of.';
+
+CREATE FUNCTION @extschema@.nexus_topics(timeout interval DEFAULT '30 s')
+RETURNS TABLE (topic text, partition integer, leader integer, replicas integer, in_sync integer,
+               first_offset bigint, end_offset bigint)
+LANGUAGE SQL VOLATILE STRICT
+BEGIN ATOMIC
+  SELECT t.topic, t.partition, t.leader, t.replicas, t.in_sync, t.first_offset, t.end_offset
+  FROM pg_catalog.jsonb_to_recordset(@extschema@.nexus_topics_json(nexus_topics.timeout))
+    AS t (topic text, partition integer, leader integer, replicas integer, in_sync integer,
+          first_offset bigint, end_offset bigint)
+  ORDER BY t.topic COLLATE "C", t.partition;
+END;
+COMMENT ON FUNCTION @extschema@.nexus_topics(interval) IS
+  'The topics that the broker shows, one row a partition: its leader''s id (NULL: none), replicas, those in sync, the first offset that is there, and the end. SQLSTATE 08006 without an answer.';
+
+
 /* ------------------------------------------------------------------ look */
 
 CREATE FUNCTION @extschema@.nexus_jobs(
@@ -445,6 +477,8 @@ REVOKE ALL ON FUNCTION
   @extschema@.nexus_alter_pipeline(text, text, text, jsonb), @extschema@.nexus_drop_pipeline(text),
   @extschema@.nexus_pause(text), @extschema@.nexus_resume(text),
   @extschema@.nexus_seek(text, text, text, integer), @extschema@.nexus_replay(text, bigint[]),
+  @extschema@.nexus_create_topic(text, integer, integer, jsonb, interval),
+  @extschema@.nexus_topics_json(interval), @extschema@.nexus_topics(interval),
   @extschema@.nexus_resume(), @extschema@.nexus_jobs(), @extschema@.nexus_job_partitions(),
   @extschema@.nexus_halt(), @extschema@.nexus_health()
 FROM PUBLIC;

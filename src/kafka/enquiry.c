@@ -36,6 +36,8 @@ struct Enquirer
 	bool		all_topics;
 	rd_kafka_topic_partition_list_t *positions; /* NULL: none */
 	char	   *group;
+	bool		describe;
+	KafkaNewTopic create;		/* name NULL: none */
 	int			timeout_ms;
 	KafkaAnswer answer;
 };
@@ -73,7 +75,7 @@ add_topic(Enquirer *e, const char *name, int npartitions)
 	if (topics == NULL)
 		return out_of_memory(e);
 	e->answer.topics = topics;
-	topics[e->answer.ntopics++] = (KafkaTopic) {strdup(name), npartitions};
+	topics[e->answer.ntopics++] = (KafkaTopic) {strdup(name), npartitions, NULL};
 	return true;
 }
 
@@ -274,7 +276,11 @@ static void
 answer_question(Enquirer *e)
 {
 	memset(&e->answer, 0, sizeof(e->answer));
-	if (ask_topics(e) && e->positions && (e->group ? ask_group(e) : ask_positions(e)))
+	if (e->create.name)
+		(void) kafka_create_topic(e->client->rk, &e->create, e->timeout_ms, &e->answer.failure);
+	else if (e->describe)
+		(void) kafka_describe_topics(e->client->rk, e->timeout_ms, &e->answer);
+	else if (ask_topics(e) && e->positions && (e->group ? ask_group(e) : ask_positions(e)))
 		copy_positions(e);
 }
 
@@ -333,6 +339,29 @@ forget_question(Enquirer *e)
 	e->positions = NULL;
 	free(e->group);
 	e->group = NULL;
+	for (size_t i = 0; i < e->create.nsettings; i++)
+	{
+		free((char *) e->create.settings[i].name);
+		free((char *) e->create.settings[i].value);
+	}
+	free((KafkaSetting *) e->create.settings);
+	free((char *) e->create.name);
+	memset(&e->create, 0, sizeof(e->create));
+}
+
+static bool
+note_new_topic(Enquirer *e, const KafkaNewTopic *topic)
+{
+	KafkaSetting *settings = calloc(topic->nsettings + 1, sizeof(KafkaSetting));
+
+	if (settings == NULL)
+		return false;
+	for (size_t i = 0; i < topic->nsettings; i++)
+		settings[i] = (KafkaSetting) {strdup(topic->settings[i].name), strdup(topic->settings[i].value)};
+	e->create = *topic;
+	e->create.name = strdup(topic->name);
+	e->create.settings = settings;
+	return true;
 }
 
 static bool
@@ -355,7 +384,8 @@ note_question(Enquirer *e, const KafkaQuestion *question)
 	}
 	if (question->group)
 		e->group = strdup(question->group);
-	return true;
+	e->describe = question->describe;
+	return question->create == NULL || note_new_topic(e, question->create);
 }
 
 bool
@@ -411,7 +441,10 @@ void
 kafka_answer_free(KafkaAnswer *answer)
 {
 	for (size_t i = 0; i < answer->ntopics; i++)
+	{
 		free(answer->topics[i].name);
+		free(answer->topics[i].partitions);
+	}
 	free(answer->topics);
 	for (size_t i = 0; i < answer->npositions; i++)
 		free(answer->positions[i].topic);

@@ -69,6 +69,10 @@ extern void kafka_lane_open(KafkaClient *client, const char *topic, int32_t part
 extern size_t kafka_lanes_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max);
 extern void kafka_lanes_close(KafkaClient *client);
 
+/* admin.c: these wait */
+extern bool kafka_create_topic(rd_kafka_t *rk, const KafkaNewTopic *topic, int timeout_ms, KafkaFailure *failure);
+extern bool kafka_describe_topics(rd_kafka_t *rk, int timeout_ms, KafkaAnswer *answer);
+
 /* enquiry.c */
 extern void kafka_enquirer_end(Enquirer *enquirer);
 

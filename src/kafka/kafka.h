@@ -16,6 +16,7 @@
  * producer.c	sending, delivery reports
  * consumer.c	assigned partitions, messages, offsets
  * lanes.c		several partitions in step
+ * admin.c		topics: making and describing them
  * enquiry.c	questions that librdkafka only answers to a thread that waits
  * embedded.c	a broker inside this process
  */
@@ -258,11 +259,31 @@ extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *posi
 
 /* ---- enquiry.c ---- */
 
+typedef struct KafkaPartition
+{
+	int32_t		id;
+	int32_t		leader;			/* a broker's id, -1: none */
+	int			replicas;
+	int			in_sync;
+	int64_t		first;			/* offsets; KAFKA_OFFSET_UNKNOWN */
+	int64_t		end;
+} KafkaPartition;
+
 typedef struct KafkaTopic
 {
 	char	   *name;
 	int			npartitions;
+	KafkaPartition *partitions; /* if asked for */
 } KafkaTopic;
+
+typedef struct KafkaNewTopic
+{
+	const char *name;
+	int			partitions;
+	int			replication_factor; /* -1: the broker's default */
+	const KafkaSetting *settings;
+	size_t		nsettings;
+} KafkaNewTopic;
 
 /* All zero but for the timeout: does the cluster answer? The question is copied. */
 typedef struct KafkaQuestion
@@ -279,6 +300,9 @@ typedef struct KafkaQuestion
 	const KafkaPosition *positions;
 	size_t		npositions;
 	const char *group;			/* instead, what has this consumer group committed for them? */
+
+	bool		describe;		/* nothing of that, but all topics with all that is known of them */
+	const KafkaNewTopic *create;	/* nothing of that: make this topic */
 	int			timeout_ms;
 } KafkaQuestion;
 

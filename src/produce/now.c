@@ -91,20 +91,20 @@ row_of_request(char *request, int64 id)
 static bool
 send_call(Relay *relay, Call *call)
 {
-	dsm_segment *segment = call->handle != DSM_HANDLE_INVALID ? dsm_attach(call->handle) : NULL;
+	dsm_segment *segment;
+	char	   *request = call_map(call, &segment);
 	CallAnswer	answer = {0};
 	KafkaSendResult result = KAFKA_SEND_FAILED;
 	OutboxRow	row;
 
-	if (call->handle != DSM_HANDLE_INVALID && segment == NULL)
-		kafka_failure_set(&answer.failure, -1, "the caller is gone");
-	else
+	if (request)
 	{
-		row = row_of_request(segment ? dsm_segment_address(segment) : call->request, call_ticket(call));
+		row = row_of_request(request, call_ticket(call));
 		result = relay_send_row(relay, &row, &answer.failure);
 	}
-	if (segment)
-		dsm_detach(segment);
+	else
+		kafka_failure_set(&answer.failure, -1, "the caller is gone");
+	call_unmap(segment);
 	if (result == KAFKA_SEND_QUEUED)
 	{
 		relay->calls_in_flight++;
@@ -145,12 +145,12 @@ now_take_calls(Relay *relay)
 	relay->call_is_alone = relay->calls_to_isolate > 0;
 	while ((call = call_take_next(&i)) != NULL)
 	{
-		if (!send_call(relay, call))
+		if (!(call->kind == CALL_PRODUCE ? send_call(relay, call) : topics_take_call(relay, call)))
 		{
 			call_put_back(call);
-			return;				/* again when some are delivered */
+			return;				/* again when some are delivered, or answered */
 		}
-		if (relay->call_is_alone)
+		if (relay->call_is_alone && call->kind == CALL_PRODUCE)
 		{
 			relay->calls_to_isolate--;
 			return;
@@ -250,7 +250,7 @@ publish_now(const Message *message, Interval *timeout)
 	worker_check_possible("nexus_produce_now");
 	deadline = worker_deadline(timeout);
 	relay = job_lookup(JOB_RELAY, MyDatabaseId, "", 0);
-	if (relay == NULL || (to = call_begin(request_size(&request), deadline)) == NULL)
+	if (relay == NULL || (to = call_begin(CALL_PRODUCE, MyDatabaseId, request_size(&request), deadline)) == NULL)
 	{
 		refuse_not_sent(relay);
 		return 0;

@@ -11,6 +11,7 @@
  * relay.c		the worker that publishes the outbox: its loop
  * exchange.c	its transaction: settled rows are deleted, new ones read
  * send.c		rows to the broker, acknowledgements and refusals back
+ * topics.c		nexus_create_topic and nexus_topics, as the relay serves them
  * flush.c		nexus_flush, as the relay serves it
  */
 #ifndef NEXUS_PRODUCE_H
@@ -205,6 +206,10 @@ extern void now_take_calls(Relay *relay);
 extern void now_answer(Relay *relay, const KafkaDelivery *delivery);
 extern bool now_keeps_rows_back(const Relay *relay);
 extern void now_answer_left_over(void);
+
+/* ---- topics.c ---- */
+extern bool topics_take_call(Relay *relay, Call *call);
+extern bool topics_answer(Relay *relay, const KafkaAnswer *answer);
 
 /* ---- flush.c ---- */
 extern void flush_note_request(Relay *relay);

@@ -43,7 +43,9 @@ watch_link(void)
 	link_serve(&relay.link);
 	if (kafka_answered(relay.link.client, &answer))
 	{
-		if (answer.failure.code == 0)
+		if (topics_answer(&relay, &answer))
+			;
+		else if (answer.failure.code == 0)
 			link_alive(&relay.link);
 		else
 			link_trouble(&relay.link, &answer.failure);

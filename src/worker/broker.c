@@ -10,6 +10,7 @@
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "worker/worker.h"
@@ -38,11 +39,41 @@ stop_broker(int code, Datum arg)
 		worker_leave_hard();
 }
 
+/* Topics that nexus_create_topic asks for. A mock cluster has no replicas and no settings. */
+static void
+serve_calls(MemoryContext context)
+{
+	Call	   *call;
+	int			i = 0;
+
+	while ((call = call_take_next(&i)) != NULL)
+	{
+		MemoryContext before = MemoryContextSwitchTo(context);
+		CallAnswer	answer = {0};
+		dsm_segment *segment;
+		char	   *request = call_map(call, &segment);
+		KafkaNewTopic topic;
+
+		if (request && call->kind == CALL_CREATE_TOPIC)
+		{
+			topic = call_new_topic(request);
+			(void) kafka_embedded_create_topic(broker, topic.name, topic.partitions, &answer.failure);
+		}
+		else
+			kafka_failure_set(&answer.failure, -1, "the embedded broker doesn't know this call");
+		call_unmap(segment);
+		call_answer(call, &answer);
+		MemoryContextSwitchTo(before);
+		MemoryContextReset(context);
+	}
+}
+
 void
 nexus_broker_main(Datum arg)
 {
 	KafkaFailure failure;
 	char		cluster[64];
+	MemoryContext context;
 
 	worker_begin(arg, JOB_BROKER);
 	before_shmem_exit(stop_broker, 0);
@@ -61,6 +92,10 @@ nexus_broker_main(Datum arg)
 	publish(kafka_embedded_bootstrap(broker), cluster);
 	job_set_state(MyJob, JOB_RUNNING, "on %s, keeps its messages until the server stops",
 				  kafka_embedded_bootstrap(broker));
+	context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka call", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
+	{
+		serve_calls(context);
 		worker_wait(-1, -1);
+	}
 }

@@ -1,10 +1,11 @@
 /*
  * calls.c
- *		Calls from backends to a database's relay, each with an answer of its own.
+ *		Calls from backends to a database's relay (or the embedded broker), each with
+ *		an answer of its own.
  *
  * A backend fills a slot, asks, and waits on its latch; the relay takes what was
- * asked and answers it, in whatever order. A request that is larger than a slot is
- * in a dynamic shared memory segment, which the slot names.
+ * asked and answers it, in whatever order. What is larger than a slot is in a dynamic
+ * shared memory segment, which the slot names.
  *
  *	free -> filling -> asked -> taken -> answered -> free
  *	            |        |        `----> abandoned --^      by the relay
@@ -19,6 +20,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "worker/worker.h"
@@ -30,6 +32,7 @@ static Call *calls = NULL;
 
 /* The one of this backend, while it has one. */
 static Call *my_call = NULL;
+static char *my_reply = NULL;
 
 Size
 calls_size(void)
@@ -108,7 +111,7 @@ find_slot(TimestampTz deadline)
 
 /* Where the request is to be written; NULL: all slots are taken. */
 char *
-call_begin(Size size, TimestampTz deadline)
+call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline)
 {
 	static bool registered = false;
 	Call	   *call;
@@ -120,7 +123,8 @@ call_begin(Size size, TimestampTz deadline)
 	if (call == NULL)
 		return NULL;
 	my_call = call;
-	call->database = MyDatabaseId;
+	call->kind = kind;
+	call->database = database;
 	call->generation++;
 	call->latch = MyLatch;
 	call->size = size;
@@ -131,6 +135,22 @@ call_begin(Size size, TimestampTz deadline)
 	call->segment = dsm_create(size, 0);
 	call->handle = dsm_segment_handle(call->segment);
 	return dsm_segment_address(call->segment);
+}
+
+static void
+keep_reply(const Call *call, Size size)
+{
+	if (my_reply)
+		pfree(my_reply);
+	my_reply = MemoryContextAllocHuge(TopMemoryContext, size + 1);
+	memcpy(my_reply, call->segment ? dsm_segment_address(call->segment) : call->request, size);
+	my_reply[size] = '\0';
+}
+
+const char *
+call_reply(void)
+{
+	return my_reply;
 }
 
 static CallOutcome
@@ -146,6 +166,8 @@ await(Job *relay, TimestampTz deadline, CallAnswer *answer)
 		{
 			pg_read_barrier();
 			*answer = call->answer;
+			if (answer->reply_size > 0)
+				keep_reply(call, answer->reply_size);
 			(void) give_up();
 			return CALL_DONE;
 		}
@@ -199,6 +221,23 @@ call_take_next(int *i)
 		return call;
 	}
 	return NULL;
+}
+
+char *
+call_map(Call *call, dsm_segment **segment)
+{
+	*segment = NULL;
+	if (call->handle == DSM_HANDLE_INVALID)
+		return call->request;
+	*segment = dsm_attach(call->handle);
+	return *segment ? dsm_segment_address(*segment) : NULL;
+}
+
+void
+call_unmap(dsm_segment *segment)
+{
+	if (segment)
+		dsm_detach(segment);
 }
 
 /* It can't be served now: as if it had not been taken. */

@@ -17,6 +17,7 @@
  * wake.c		waking a worker when the transaction commits
  * asking.c		may a backend ask a worker, and until when
  * calls.c		calls from backends to the relay
+ * new_topic.c	a topic that is to be made, as a call has it
  * link.c		a worker's connection to Kafka, and whether it is up
  */
 #ifndef NEXUS_WORKER_H
@@ -206,17 +207,26 @@ typedef enum CallState
 	CALL_ABANDONED
 } CallState;
 
+typedef enum CallKind
+{
+	CALL_PRODUCE,
+	CALL_CREATE_TOPIC,
+	CALL_TOPICS
+} CallKind;
+
 typedef struct CallAnswer
 {
 	KafkaFailure failure;		/* code 0: the rest is valid */
 	int32		partition;
 	int64		offset;
+	Size		reply_size;		/* of what is written over the request, 0: nothing */
 } CallAnswer;
 
 typedef struct Call
 {
 	pg_atomic_uint32 state;
-	Oid			database;
+	CallKind	kind;
+	Oid			database;		/* of the worker that is called; InvalidOid: the embedded broker */
 	uint32		generation;		/* counts the uses of this slot */
 	Latch	   *latch;			/* of the backend */
 	Size		size;
@@ -236,17 +246,29 @@ typedef enum CallOutcome
 extern Size calls_size(void);
 extern void calls_start(void);
 
-/* The backend: room for a request of that size (NULL: none till the deadline), then the call itself. */
-extern char *call_begin(Size size, TimestampTz deadline);
-extern CallOutcome call_and_wait(Job *relay, TimestampTz deadline, CallAnswer *answer);
+/* The backend: room for a request or, if that is larger, its reply, of that size (NULL: none till the deadline), then the call itself. */
+extern char *call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline);
+extern CallOutcome call_and_wait(Job *worker, TimestampTz deadline, CallAnswer *answer);
+
+/* What the worker has written over the request; until the next call. */
+extern const char *call_reply(void);
 
 /* The relay. */
 extern Call *call_take_next(int *i);
 extern void call_put_back(Call *call);
+
+/* The request, mapped into this process till call_unmap(); NULL: the caller is gone. */
+extern char *call_map(Call *call, dsm_segment **segment);
+extern void call_unmap(dsm_segment *segment);
 extern int64 call_ticket(const Call *call);
 extern Call *call_of_ticket(int64 ticket);	/* NULL: it is another's now */
 extern void call_answer(Call *call, const CallAnswer *answer);
 extern void calls_answer_left_over(const CallAnswer *answer);
+
+/* ---- new_topic.c ---- */
+
+/* Of a CALL_CREATE_TOPIC; in the current context. */
+extern KafkaNewTopic call_new_topic(const char *request);
 
 /* ---- process.c ---- */
 extern Job *MyJob;
