@@ -1,0 +1,59 @@
+# What the documentation shows is what happens: each block of SQL in docs/statements.md
+# runs, in order, and the block of text behind it is the end of what psql prints.
+use strict;
+use warnings;
+
+use IPC::Run qw(run);
+use NexusKafka::Cluster;
+use PostgreSQL::Test::Utils qw(slurp_file);
+use Test::More;
+
+my $node = NexusKafka::Cluster->make('main', embedded => 1, conf => { max_worker_processes => 64 });
+
+$node->create_extension('postgres');
+for my $example (examples('docs/statements.md'))
+{
+	my $output = answer($example->{sql});
+
+	like($output, qr/\Q$example->{text}\E\s*\z/, "$example->{heading}: it shows what the text says");
+}
+done_testing();
+
+sub examples
+{
+	my ($file) = @_;
+	my $document = slurp_file($file);
+	my $heading = '';
+	my @examples;
+
+	while ($document =~ /^##? ([^\n]+)$|^```(sql|text)\n(.*?)^```$/msg)
+	{
+		$heading = $1 if defined $1;
+		push @examples, { heading => $heading, sql => $3, text => '' } if ($2 // '') eq 'sql';
+		$examples[-1]{text} = comparable($3) if ($2 // '') eq 'text';
+	}
+	cmp_ok(scalar @examples, '>', 20, "$file has examples");
+	return @examples;
+}
+
+sub answer
+{
+	my ($sql) = @_;
+	my @psql = ('psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-P', 'footer=off', '-P', 'pager=off', '-d', $node->connstr('postgres'));
+	my ($out, $err) = ('', '');
+	my $ok = run(\@psql, '<', \$sql, '>', \$out, '2>', \$err);
+
+	ok($ok, 'psql runs it') or diag("$sql\n$out\n$err");
+	return comparable($out);
+}
+
+# Without what differs from run to run, or that an editor takes away.
+sub comparable
+{
+	my ($text) = @_;
+
+	$text =~ s/ received from server process with PID \d+\./ received/g;
+	$text =~ s/[ \t]+$//mg;
+	$text =~ s/\s+\z//;
+	return $text;
+}
