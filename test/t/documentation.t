@@ -1,5 +1,6 @@
-# What the documentation shows is what happens: each block of SQL in docs/statements.md
-# runs, in order, and the block of text behind it is the end of what psql prints.
+# What the documentation shows is what happens: its blocks of SQL run, in order, and the
+# block of text behind one is the end of what psql prints. And it has each column that
+# there is.
 use strict;
 use warnings;
 
@@ -11,12 +12,13 @@ use Test::More;
 my $node = NexusKafka::Cluster->make('main', embedded => 1, conf => { max_worker_processes => 64 });
 
 $node->create_extension('postgres');
-for my $example (examples('docs/statements.md'))
+for my $example (map { examples($_) } 'docs/statements.md', 'docs/coming-from.md')
 {
 	my $output = answer($example->{sql});
 
-	like($output, qr/\Q$example->{text}\E\s*\z/, "$example->{heading}: it shows what the text says");
+	like($output, qr/\Q$example->{text}\E\z/, "$example->{heading}: it shows what the text says");
 }
+is(join(', ', columns_not_named('docs/reference.md')), '', 'docs/reference.md names each column under its relation');
 done_testing();
 
 sub examples
@@ -32,8 +34,25 @@ sub examples
 		push @examples, { heading => $heading, sql => $3, text => '' } if ($2 // '') eq 'sql';
 		$examples[-1]{text} = comparable($3) if ($2 // '') eq 'text';
 	}
-	cmp_ok(scalar @examples, '>', 20, "$file has examples");
+	cmp_ok(scalar @examples, '>', 5, "$file has examples");
 	return @examples;
+}
+
+# Each view and table of the extension has a heading, and each column stands below it.
+sub columns_not_named
+{
+	my ($file) = @_;
+	my %section = slurp_file($file) =~ /^### (nexus_\w+)\n(.*?)(?=^##|\z)/msg;
+	my @columns = split /\n/, $node->safe_psql('postgres', q{
+		SELECT c.relname || '.' || a.attname
+		FROM pg_depend d
+		JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+		JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('r', 'v')
+		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		WHERE e.extname = 'nexus_kafka' AND a.attname <> 'singleton' ORDER BY 1});
+
+	cmp_ok(scalar @columns, '>', 50, 'there are columns');
+	return grep { my ($relation, $column) = split /\./; ($section{$relation} // '') !~ /`"?$column"?`/ } @columns;
 }
 
 sub answer
