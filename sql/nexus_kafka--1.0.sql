@@ -437,7 +437,7 @@ LANGUAGE SQL VOLATILE
 BEGIN ATOMIC
   SELECT pg_catalog.jsonb_build_object(
     'status', CASE
-        WHEN pg_catalog.bool_and(s.state = 'running' OR s.state = 'paused' AND h.state IS NULL) THEN 'healthy'
+        WHEN pg_catalog.bool_and(s.state IN ('running', 'on_demand') OR s.state = 'paused' AND h.state IS NULL) THEN 'healthy'
         WHEN pg_catalog.bool_or(s.state = 'running') THEN 'degraded'
         ELSE 'unhealthy' END,
     'version', (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'nexus_kafka'),

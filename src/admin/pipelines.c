@@ -109,7 +109,10 @@ check_topic(const char *topic)
 static void
 check_owner(const Pipeline *pipeline)
 {
-	if (!has_privs_of_role(GetUserId(), get_role_oid(pipeline->run_as, false)))
+	Oid			role = get_role_oid(pipeline->run_as, true);
+
+	/* one whose role is gone is the superuser's */
+	if (OidIsValid(role) ? !has_privs_of_role(GetUserId(), role) : !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must have the rights of role \"%s\" to change pipeline \"%s\"", pipeline->run_as,

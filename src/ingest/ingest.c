@@ -156,9 +156,7 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	char	   *missing = topics_missing(ingest->pipeline, answer);
 	bool		any = answer->ntopics > 0;
 
-	link_alive(&ingest->link);
-	if (ingest->assigned && missing)
-		ingest->doubtful = true;
+	link_heard(&ingest->link);
 	if (!any || (missing && topics_listed(ingest->pipeline) == NIL))
 	{
 		if (ingest->assigned)
@@ -170,6 +168,7 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 		return NO_TOPIC_DELAY_MS;
 	if (!partitions_learn(ingest, answer))
 		return ingest->nquestions > 0 ? 0 : NO_TOPIC_DELAY_MS;
+	link_alive(&ingest->link);
 	note_ends(ingest, answer);
 	if (ingest->in_trouble)
 	{
@@ -387,6 +386,8 @@ serve_requests(Ingest *ingest)
 		XLogFlush(ingest->last_commit); /* nobody is told of what a crash could undo */
 		job_answer(MyJob, ingest->ticket);
 		ingest->ticket = 0;
+		if (pg_atomic_read_u64(&MyJob->asked) > pg_atomic_read_u64(&MyJob->answered))
+			SetLatch(MyLatch);	/* for who came meanwhile */
 	}
 }
 

@@ -84,6 +84,8 @@ applied(const Attempt *attempt)
 		IngestPartition *p = partition_find(ingest, batch->messages[i].topic, batch->messages[i].partition);
 
 		p->next = batch->messages[i].offset + 1;
+		if (batch->dead[i])
+			job_set_error(MyJob, batch->dead[i]->sqlerrcode, batch->dead[i]->message);
 	}
 	pg_atomic_fetch_add_u64(&MyJob->messages, attempt->hi - attempt->lo);
 	pg_atomic_fetch_add_u64(&MyJob->rows, attempt->rows);

@@ -184,7 +184,7 @@ start_take_answer(Ingest *ingest, const KafkaAnswer *answer)
 	}
 	offsets = answered_offsets(answer, OFFSET_EARLIEST, &unknown);
 	if (unknown == list_length(offsets))
-		ingest_stop(ingest, "consumer group \"%s\" has committed no offset for \"%s\": another group, or nexus_seek(), says where to begin",
+		ingest_stop(ingest, "consumer group \"%s\" has committed no offset for \"%s\": nexus_alter_pipeline() with another start says where to begin",
 					group, ingest->pipeline->topic);
 	carry_out(ingest, offsets);
 	return true;

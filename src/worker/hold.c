@@ -72,11 +72,9 @@ has_workers(const Hold *hold)
 	return any;
 }
 
-static void
-end_holds(XactEvent event, void *arg)
+void
+holds_end(void)
 {
-	if (nheld == 0 || (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE))
-		return;
 	while (nheld > 0)
 	{
 		Hold	   *hold = &nexus_shared->holds[held[--nheld]];
@@ -91,6 +89,13 @@ end_holds(XactEvent event, void *arg)
 		else
 			wake_supervisor();
 	}
+}
+
+static void
+end_holds(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		holds_end();
 }
 
 static bool

@@ -215,15 +215,20 @@ link_probe_timeout(KafkaLink *link)
 }
 
 void
-link_alive(KafkaLink *link)
+link_heard(KafkaLink *link)
 {
-	JobState	state;
-
 	if (!link->reachable)
 		kafka_client_forget_failure(link->client);
 	link->reachable = true;
 	link->probe_delay_ms = FIRST_PROBE_MS;
-	state = job_get_state(MyJob);
+}
+
+void
+link_alive(KafkaLink *link)
+{
+	JobState	state = job_get_state(MyJob);
+
+	link_heard(link);
 	if (state == JOB_UNREACHABLE || state == JOB_STARTING || state == JOB_NOT_CONFIGURED)
 		job_set_state(MyJob, JOB_RUNNING, NULL);
 }

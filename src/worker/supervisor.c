@@ -19,6 +19,7 @@
 #include "worker/worker.h"
 
 #define LOOK_AGAIN_MS	60000
+#define ON_DEMAND_REASON	"nexus_consume() makes it run"
 
 PGDLLEXPORT void nexus_supervisor_main(Datum arg);
 
@@ -85,6 +86,7 @@ adjust_job(Job *job, const Wish *wish)
 	if (pipeline && job->definition != pipeline->definition)
 	{
 		job->definition = pipeline->definition;
+		job_set_state(job, JOB_STARTING, NULL);
 		stop_worker(job);
 	}
 	if ((!exists || paused) && job->pid != 0)
@@ -94,7 +96,7 @@ adjust_job(Job *job, const Wish *wish)
 	else if (paused)
 		job_set_state(job, JOB_PAUSED, NULL);
 	else if (idle && job->pid == 0)
-		job_set_state(job, JOB_ON_DEMAND, "nexus_consume() makes it run");
+		job_set_state(job, JOB_ON_DEMAND, ON_DEMAND_REASON);
 	else if (job->pid == 0 && (job_get_state(job) == JOB_PAUSED || job_get_state(job) == JOB_ON_DEMAND))
 		job_set_state(job, JOB_STARTING, NULL);
 }
@@ -111,6 +113,8 @@ add_job(JobKind kind, const char *name, int part, uint32 definition, bool wanted
 		return false;
 	job->definition = definition;
 	job->wanted = wanted;
+	if (!wanted)
+		job_set_state(job, JOB_ON_DEMAND, ON_DEMAND_REASON);
 	return true;
 }
 

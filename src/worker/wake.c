@@ -105,6 +105,7 @@ resume_pipelines(void)
 {
 	bool		supervised = false;
 
+	holds_end();				/* if it was paused before in this transaction */
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{

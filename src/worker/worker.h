@@ -339,6 +339,9 @@ extern void hold_until_transaction_end(Oid database, const char *pipeline);
 /* The caller holds nexus_shared->lock. */
 extern bool job_is_held(const Job *job);
 
+/* The transaction has ended: so do its holds. */
+extern void holds_end(void);
+
 /* ---- commands.c ---- */
 extern void commands_install_hook(void);
 
@@ -372,7 +375,8 @@ extern bool link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *setti
 /* Serves the client, watches over it; restarts the worker for another broker or a fatal error. */
 extern void link_serve(KafkaLink *link);
 
-/* Something came from the broker. */
+/* Something came from the broker; and with it the worker can do its work. */
+extern void link_heard(KafkaLink *link);
 extern void link_alive(KafkaLink *link);
 extern void link_trouble(KafkaLink *link, const KafkaFailure *failure);
 

@@ -1,6 +1,6 @@
 # What holds the sources together, and no compiler checks: the layers of src/ depend on
-# each other in one direction, each thing that has one place is there only, and the
-# shell scripts pass shellcheck.
+# each other in one direction, each thing that has one place is there only, the shell
+# scripts pass shellcheck, and the documentation names all there is.
 use strict;
 use warnings;
 
@@ -35,6 +35,21 @@ for my $file (@sources)
 	  unless $file eq 'src/compat.h';
 	is_deeply([ tables_named($code) ], [], "$file names no table of the extension")
 	  unless $layer eq 'catalog';
+}
+
+my $reference = slurp('docs/reference.md');
+my %there_is = names_that_exist();
+
+for my $kind (sort keys %there_is)
+{
+	my @names = sort keys %{ $there_is{$kind} };
+
+	cmp_ok(scalar @names, '>', 1, "there are names of the kind $kind");
+	is(join(', ', grep { $reference !~ /`\Q$_\E\b|^#+ \Q$_\E$/m } @names), '', "docs/reference.md names each $kind");
+}
+for my $file ('README.md', glob 'docs/*.md')
+{
+	is(join(', ', broken_links($file)), '', "the links of $file lead somewhere");
 }
 
 is_deeply([ same_names() ], [], 'test files have names of their own, and so logs of their own');
@@ -98,6 +113,47 @@ sub tables_named
 
 	$code =~ s/\berr(?:msg|detail|hint)\w*\s*\(\s*(?:$string\s*)+//g;
 	return grep { my $table = $_; grep { /\b$table\b/ } $code =~ /$string/g } @tables;
+}
+
+# What a user meets by its name, from where it is defined.
+sub names_that_exist
+{
+	my $script = slurp(glob 'sql/nexus_kafka--*.sql');
+	my $states = slurp('src/worker/shmem.c') =~ /job_state_name.*?\{(.*?)\};/s ? $1 : '';
+
+	return (
+		function => to_set($script =~ /^CREATE FUNCTION \@extschema\@\.(\w+)/mg),
+		relation => to_set($script =~ /^CREATE (?:TABLE|VIEW) \@extschema\@\.(\w+)/mg),
+		option => to_set(slurp('src/admin/options.c') =~ /^\s*\{"(\w+)", OPTION_/mg),
+		setting => to_set(slurp('src/nexus_kafka.c') =~ /DefineCustom\w+Variable\("([\w.]+)"/g),
+		state => to_set($states =~ /"(\w+)"/g, slurp('src/admin/status.c') =~ /\bstate = "(\w+)"/g));
+}
+
+sub to_set
+{
+	return { map { $_ => 1 } @_ };
+}
+
+# Those to a file or heading of the documentation that isn't there.
+sub broken_links
+{
+	my ($file) = @_;
+
+	return grep {
+		my ($path, $heading) = /^([^#]*)(?:#(.*))?$/;
+		my $target = $path eq '' ? $file : dirname($file) . "/$path";
+		!-f $target || defined $heading && !grep { anchor($_) eq $heading } slurp($target) =~ /^#+ (.+)$/mg;
+	} grep { !/^https?:/ } slurp($file) =~ /\]\(([^)\s]+)\)/g;
+}
+
+# As GitHub makes it of a heading.
+sub anchor
+{
+	my $anchor = lc $_[0];
+
+	$anchor =~ s/[^\w\s-]//g;
+	$anchor =~ s/ /-/g;
+	return $anchor;
 }
 
 sub same_names
