@@ -18,7 +18,7 @@ COMMENT ON TABLE @extschema@.nexus_identity IS
 
 CREATE TABLE @extschema@.nexus_pipelines (
   name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
-  topic text NOT NULL CHECK (topic ~ '^(\^.+|[a-zA-Z0-9._-]{1,249}(,[a-zA-Z0-9._-]{1,249})*)$'),
+  topic text NOT NULL CHECK (topic ~ '^(\^.*|[a-zA-Z0-9._-]{1,249}(,[a-zA-Z0-9._-]{1,249})*)$'),
   statement text NOT NULL,
   run_as name NOT NULL DEFAULT current_user,
   search_path text NOT NULL DEFAULT current_setting('search_path'),
