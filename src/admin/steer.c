@@ -138,6 +138,8 @@ nexus_seek(PG_FUNCTION_ARGS)
 				 errmsg("partition must not be negative")));
 
 	pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (pipeline->paused)
+		hold_until_transaction_end(MyDatabaseId, pipeline->name);
 	if (!pipeline->paused || has_worker(pipeline->name))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

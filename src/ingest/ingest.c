@@ -97,6 +97,8 @@ start(void)
 		ReThrowError(error);
 	if (ingest->pipeline == NULL)
 		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
+	if (ingest->pipeline->paused)
+		worker_restart();		/* likewise */
 	ingest->batch = batch_create(ingest->context, ingest->pipeline->batch_messages);
 	ingest->ledger = &offsets_ledger;
 
