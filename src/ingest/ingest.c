@@ -156,8 +156,6 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	bool		any = answer->ntopics > 0;
 
 	link_alive(&ingest->link);
-	if (ingest->assigned && missing)
-		ingest->doubtful = true;
 	if (!any || (missing && topics_listed(ingest->pipeline) == NIL))
 	{
 		if (ingest->assigned)
