@@ -232,6 +232,7 @@ extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 
 extern void partitions_publish_lag(Ingest *ingest);
 extern void partitions_mirror(Ingest *ingest);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
+pg_noreturn extern void partition_start_over(Ingest *ingest, const IngestPartition *partition);
 
 /* ---- start.c ---- */
 
