@@ -9,7 +9,9 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 
+#include "nodes/pg_list.h"
 #include "storage/lwlock.h"
+#include "utils/memutils.h"
 
 #include "worker/worker.h"
 
@@ -19,7 +21,7 @@
 static bool relay_wanted = false;
 static bool supervisor_wanted = false;
 static Oid	launcher_wanted = InvalidOid;
-static char pipeline_to_resume[NAMEDATALEN];
+static List *pipelines_to_resume = NIL; /* names, in the transaction's memory */
 
 /* Without the lock: this is in the path of every commit, and a wrong wake-up does no harm. */
 static void
@@ -58,9 +60,22 @@ wake_supervisor(void)
 	wake_job(JOB_SUPERVISOR);
 }
 
-/* Has each of the pipeline's jobs a worker, or a reason why not? */
 static bool
-is_resumed(void)
+is_to_resume(const Job *job)
+{
+	ListCell   *lc;
+
+	if (!job->in_use || job->kind != JOB_INGEST || job->database != MyDatabaseId)
+		return false;
+	foreach(lc, pipelines_to_resume)
+		if (strcmp(job->name, lfirst(lc)) == 0)
+			return true;
+	return false;
+}
+
+/* Has each of the pipelines' jobs a worker, or a reason why not? */
+static bool
+are_resumed(void)
 {
 	bool		found = false;
 	bool		all = true;
@@ -70,8 +85,7 @@ is_resumed(void)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
 
-		if (!job->in_use || job->kind != JOB_INGEST || job->database != MyDatabaseId ||
-			strcmp(job->name, pipeline_to_resume) != 0)
+		if (!is_to_resume(job))
 			continue;
 		found = true;
 		switch (job_get_state(job))
@@ -94,7 +108,7 @@ is_resumed(void)
  * it looks for a cancel by itself, and its wait is short.
  */
 static void
-resume_pipeline(void)
+resume_pipelines(void)
 {
 	bool		supervised = false;
 
@@ -106,7 +120,7 @@ resume_pipeline(void)
 		if (!job->in_use || job->database != MyDatabaseId)
 			continue;
 		supervised = supervised || (job->kind == JOB_SUPERVISOR && job->pid != 0);
-		if (job->kind != JOB_INGEST || strcmp(job->name, pipeline_to_resume) != 0)
+		if (!is_to_resume(job))
 			continue;
 		pg_atomic_fetch_add_u64(&job->resumes, 1);
 		job_wake(job);
@@ -114,7 +128,7 @@ resume_pipeline(void)
 	LWLockRelease(nexus_shared->lock);
 	wake_job(JOB_SUPERVISOR);
 
-	for (int ms = 0; supervised && ms < LONGEST_RESUME_MS && !is_resumed(); ms += RESUME_STEP_MS)
+	for (int ms = 0; supervised && ms < LONGEST_RESUME_MS && !are_resumed(); ms += RESUME_STEP_MS)
 	{
 		if (QueryCancelPending || ProcDiePending)
 			break;
@@ -133,14 +147,14 @@ at_transaction_end(XactEvent event, void *arg)
 			wake_job(JOB_SUPERVISOR);
 		if (OidIsValid(launcher_wanted))
 			wake_launcher(launcher_wanted);
-		if (pipeline_to_resume[0])
-			resume_pipeline();
+		if (pipelines_to_resume)
+			resume_pipelines();
 	}
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 	{
 		relay_wanted = supervisor_wanted = false;
 		launcher_wanted = InvalidOid;
-		pipeline_to_resume[0] = '\0';
+		pipelines_to_resume = NIL;
 	}
 }
 
@@ -178,6 +192,9 @@ wake_launcher_at_commit(Oid database)
 void
 resume_at_commit(const char *pipeline)
 {
+	MemoryContext before = MemoryContextSwitchTo(TopTransactionContext);
+
 	if (register_once())
-		strlcpy(pipeline_to_resume, pipeline, NAMEDATALEN);
+		pipelines_to_resume = lappend(pipelines_to_resume, pstrdup(pipeline));
+	MemoryContextSwitchTo(before);
 }

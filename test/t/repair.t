@@ -242,6 +242,17 @@ sql('DELETE FROM refused', q(SELECT nexus_resume('p')));
 consume('p');
 is(numbers(), '7001 7002 7003 7004 7005 7006', 'mended, it goes on');
 
+# Several at once.
+sql(q(INSERT INTO refused VALUES (7011), (7012)), "SELECT nexus_create_pipeline('q', 'q', $statement, '{\"on_error\": \"stop\"}')");
+publish('p', 7011);
+publish('q', 7012);
+$node->poll_status('postgres', 'pipeline', $_, 'stopped') foreach qw(p q);
+sql('DELETE FROM refused', q(SELECT nexus_resume(name) FROM nexus_pipelines WHERE name IN ('p', 'q')));
+is($node->status('postgres', 'pipeline', $_)->{state}, 'running', "$_ is resumed") foreach qw(p q);
+consume($_) foreach qw(p q);
+sql(q(SELECT nexus_drop_pipeline('q')), 'DELETE FROM taken WHERE n IN (7011, 7012)');
+$next++;
+
 publish('p', 'no number', 7007);
 $node->poll_status('postgres', 'pipeline', 'p', 'stopped');
 $bad = $next + 6;
