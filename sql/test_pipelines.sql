@@ -116,6 +116,7 @@ SELECT nexus_create_pipeline('s', 'a', 'INSERT INTO regress_nexus_target SELEKT 
 SELECT nexus_create_pipeline('s', 'a', 'INSERT INTO regress_nexus_targets SELECT value FROM nexus_messages()');
 SELECT nexus_alter_pipeline('p', statement => 'INSERT INTO regress_nexus_target SELECT "offset", key FROM nexus_messages()');
 SELECT nexus_create_pipeline('s', 'a', 'INSERT INTO regress_nexus_target SELECT value FROM nexus_messages() WHERE key = $1');
+SELECT nexus_create_pipeline('s', 'a', 'SELECT CASE key WHEN ''k'' THEN 1 / 0 END FROM nexus_messages()');
 
 -- One that reads no messages would move the offsets and lose them.
 SELECT nexus_create_pipeline('s', 'a', 'INSERT INTO regress_nexus_target VALUES (''{}'')');
@@ -220,6 +221,19 @@ SELECT topic, workers, run_as FROM nexus_pipelines WHERE name = 'owned';
 -- The statement is checked with the rights of the pipeline's role, not with those of who changes it.
 REVOKE EXECUTE ON FUNCTION nexus_messages FROM regress_nexus_owner;
 SELECT outcome($$SELECT nexus_alter_pipeline('owned', statement => 'INSERT INTO regress_nexus_target SELECT value FROM nexus_messages()')$$);
+
+-- A pipeline whose role is gone can be dropped still, and be changed but for its statement.
+CREATE ROLE regress_nexus_gone SUPERUSER;
+SET ROLE regress_nexus_gone;
+SELECT nexus_create_pipeline('gone', 'a', 'SELECT * FROM nexus_messages()');
+RESET ROLE;
+DROP ROLE regress_nexus_gone;
+SELECT outcome($$SELECT nexus_alter_pipeline('gone', 'b', options => '{"workers": 2}')$$);
+SELECT outcome($$SELECT nexus_alter_pipeline('gone', statement => 'SELECT key FROM nexus_messages()')$$);
+SET ROLE regress_nexus_owner;
+SELECT outcome($$SELECT nexus_drop_pipeline('gone')$$);
+RESET ROLE;
+SELECT outcome($$SELECT nexus_drop_pipeline('gone')$$);
 
 -- The messages are a worker's only.
 SELECT * FROM nexus_messages();

@@ -109,10 +109,11 @@ check_topic(const char *topic)
 	}
 }
 
+/* A pipeline whose role was dropped is a superuser's, who has the rights of all. */
 static void
 check_owner(const Pipeline *pipeline)
 {
-	if (!has_privs_of_role(GetUserId(), get_role_oid(pipeline->run_as, false)))
+	if (!has_privs_of_role(GetUserId(), get_role_oid(pipeline->run_as, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must have the rights of role \"%s\" to change pipeline \"%s\"", pipeline->run_as,
