@@ -27,7 +27,8 @@ sub publish
 {
 	my ($topic, $from, $to, $partition) = @_;
 	my $place = defined $partition ? "partition => $partition" : 'key => n::text';
-	sql("SELECT count(nexus_produce('$topic', jsonb_build_object('n', n), $place)) FROM generate_series($from, $to) n");
+	sql("SELECT count(nexus_produce('$topic', jsonb_build_object('n', n), $place))
+		FROM generate_series($from, $to) n");
 	is(sql('SELECT nexus_flush()'), 't', "$from to $to are in topic $topic");
 	return;
 }
@@ -64,7 +65,8 @@ consume_is('p', success(3), 'it runs');
 sql(q(SELECT nexus_pause('p')));
 is(workers('p'), 0, 'nexus_pause returns when the worker has stopped');
 my $status = $node->status('postgres', 'pipeline', 'p');
-is("$status->{state}: $status->{reason}", 'paused: nexus_pause() was called; nexus_resume(pipeline) lets it go on', 'and the status says why');
+is("$status->{state}: $status->{reason}", 'paused: nexus_pause() was called; nexus_resume(pipeline) lets it go on',
+	'and the status says why');
 publish('a', 4, 5, 0);
 is(numbers('p'), '1 2 3', 'nothing is read meanwhile');
 like(sql(q(SELECT nexus_consume('p', '1 s'))), qr/"error"/, 'nexus_consume says that it does not run');
@@ -97,7 +99,8 @@ runs_ok($node, 'postgres');
 
 publish('a', 11, 13, 1);
 consume_is('p', success(3), 'three more, in another partition');
-sqlstate_is($node, 'postgres', q(SELECT nexus_seek('p', 'earliest')), '55000', 'nexus_seek of what is not paused is refused');
+sqlstate_is($node, 'postgres', q(SELECT nexus_seek('p', 'earliest')), '55000',
+	'nexus_seek of what is not paused is refused');
 
 # Seeks, resumes, and says which numbers were taken in then.
 sub after_seek
@@ -150,21 +153,33 @@ is(numbers('p'), '9', 'and nothing older is read');
 
 # ---- alter, while it runs
 
+$session->query_safe(q(BEGIN; SELECT nexus_alter_pipeline('p', options => '{"batch_messages": 999}')));
+is(workers('p'), 0, 'no batch is taken in by the old definition once nexus_alter_pipeline has returned');
+$session->query_safe('ROLLBACK');
+consume_is('p', $idle, 'rolled back, it goes on as before');
+$session->query_safe(q(BEGIN; SELECT nexus_alter_pipeline('p')));
+is(workers('p'), 1, 'nothing changed: it goes on');
+$session->query_safe('COMMIT');
 my $server_started = sql('SELECT pg_postmaster_start_time()');
-sql(q(SELECT nexus_alter_pipeline('p', statement => $$INSERT INTO taken SELECT 'altered', topic, partition, "offset", 2 * (value ->> 'n')::int FROM nexus_messages()$$)));
+sql(q(SELECT nexus_alter_pipeline('p', statement => $$
+	INSERT INTO taken SELECT 'altered', topic, partition, "offset", 2 * (value ->> 'n')::int FROM nexus_messages()$$)));
 publish('a', 21, 23);
 consume_is('p', success(3), 'altered while it runs');
 is(numbers('altered'), '42 44 46', 'the new statement takes in what comes after it');
-sql(q(SELECT nexus_alter_pipeline('p', statement => replace(statement, '''altered'', topic, partition, "offset", 2 *', '''p'', topic, partition, "offset",'))
-	FROM nexus_pipelines WHERE name = 'p'), q(DELETE FROM taken), q(SELECT nexus_alter_pipeline('p', options => '{"batch_messages": 2}')));
+sql(q(SELECT nexus_alter_pipeline('p', statement => replace(statement,
+	'''altered'', topic, partition, "offset", 2 *', '''p'', topic, partition, "offset",'))
+	FROM nexus_pipelines WHERE name = 'p'), q(DELETE FROM taken),
+	q(SELECT nexus_alter_pipeline('p', options => '{"batch_messages": 2}')));
 consume_is('p', $idle, 'another change');
 my $batches = $node->status('postgres', 'pipeline', 'p')->{batches};
 publish('a', 31, 40, 0);
 consume_is('p', success(10), 'batch_messages');
-cmp_ok($node->status('postgres', 'pipeline', 'p')->{batches} - $batches, '>=', 5, 'are as small as the new option says');
+cmp_ok($node->status('postgres', 'pipeline', 'p')->{batches} - $batches, '>=', 5,
+	'are as small as the new option says');
 sql(q(SELECT nexus_alter_pipeline('p', options => '{"batch_messages": 1000, "batch_bytes": 1024}')));
 $batches = $node->status('postgres', 'pipeline', 'p')->{batches};
-sql(q(SELECT count(nexus_produce('a', jsonb_build_object('n', n, 'x', repeat('x', 600)), partition => 0)) FROM generate_series(41, 46) n));
+sql(q(SELECT count(nexus_produce('a', jsonb_build_object('n', n, 'x', repeat('x', 600)), partition => 0))
+	FROM generate_series(41, 46) n));
 consume_is('p', success(6), 'batch_bytes');
 cmp_ok($node->status('postgres', 'pipeline', 'p')->{batches} - $batches, '>=', 6, 'too');
 is(numbers('p'), join(' ', 31 .. 46), 'nothing is lost or doubled by it');
@@ -180,12 +195,14 @@ is(sql(q(SELECT string_agg(DISTINCT topic, ' ' ORDER BY topic) || ' ' || count(*
 is(sql('SELECT pg_postmaster_start_time()'), $server_started, 'no restart');
 sqlstate_is($node, 'postgres', q(SELECT nexus_alter_pipeline('p', options => '{"start": "latest"}')), '55000',
 	'a new start of what has begun is refused');
-sqlstate_is($node, 'postgres', q(SELECT nexus_alter_pipeline('p', options => '{"start": "earliest"}')), '00000', 'the same one isn\'t new');
+sqlstate_is($node, 'postgres', q(SELECT nexus_alter_pipeline('p', options => '{"start": "earliest"}')), '00000',
+	'the same one isn\'t new');
 
 # ---- drop
 
 publish('dead', 1, 3, 0);
-sql(q(SELECT nexus_create_pipeline('d', 'dead', 'INSERT INTO taken (n) SELECT 1 / ((value ->> ''n'')::int - 2) FROM nexus_messages()')));
+sql(q(SELECT nexus_create_pipeline('d', 'dead', 'INSERT INTO taken (n) SELECT 1 / ((value ->> ''n'')::int - 2)
+	FROM nexus_messages()')));
 consume_is('d', success(3), 'a pipeline with a dead letter');
 $session->query_safe(q(BEGIN; SELECT nexus_drop_pipeline('d')));
 is(workers('d'), 0, 'nexus_drop_pipeline returns when it has stopped');
@@ -193,15 +210,17 @@ $session->query_safe('ROLLBACK');
 publish('dead', 4, 4, 0);
 consume_is('d', success(1), 'rolled back, it goes on');
 sql(q(SELECT nexus_drop_pipeline('d')));
-is(sql(q(SELECT (SELECT count(*) FROM nexus_offsets WHERE pipeline = 'd'), (SELECT count(*) FROM nexus_pipelines WHERE name = 'd'),
-	(SELECT count(*) FROM nexus_status WHERE name = 'd'), (SELECT count(*) FROM nexus_dead_letters WHERE pipeline = 'd'))), '0|0|0|1',
+is(sql(q(SELECT (SELECT count(*) FROM nexus_offsets WHERE pipeline = 'd'),
+	(SELECT count(*) FROM nexus_pipelines WHERE name = 'd'), (SELECT count(*) FROM nexus_status WHERE name = 'd'),
+	(SELECT count(*) FROM nexus_dead_letters WHERE pipeline = 'd'))), '0|0|0|1',
 	'dropped: its offsets are gone, its dead letters are not');
 sqlstate_is($node, 'postgres', q(SELECT nexus_drop_pipeline('d')), '42704', 'it is not there any more');
 create('d', 'dead');
 consume_is('d', success(4), 'its name can be used again, and begins anew');
 is(numbers('d'), '1 2 3 4', 'with all of the topic');
 sql(q(BEGIN), q(SELECT nexus_drop_pipeline('d')), q(DELETE FROM taken), q(SELECT nexus_create_pipeline('d', 'dead',
-	'INSERT INTO taken SELECT ''d'', topic, partition, "offset", (value ->> ''n'')::int FROM nexus_messages()')), q(COMMIT));
+	'INSERT INTO taken SELECT ''d'', topic, partition, "offset", (value ->> ''n'')::int
+	FROM nexus_messages()')), q(COMMIT));
 $node->wait_for_query('postgres', q(SELECT count(*) FROM taken WHERE pipeline = 'd'), 4);
 pass('also in the transaction that drops it');
 sql(q(SELECT nexus_drop_pipeline('d')));
@@ -210,7 +229,8 @@ sql(q(SELECT nexus_drop_pipeline('d')));
 
 publish('demand', 1, 3);
 create('o', 'demand', '{"on_demand": true}');
-is($node->poll_status('postgres', 'pipeline', 'o', 'on_demand')->{reason}, 'nexus_consume() makes it run', 'on demand: waits to be called');
+is($node->poll_status('postgres', 'pipeline', 'o', 'on_demand')->{reason}, 'nexus_consume() makes it run',
+	'on demand: waits to be called');
 is(workers('o') . numbers('o'), '0', 'no worker runs');
 consume_is('o', success(3), 'nexus_consume answers with what it took in');
 $node->poll_status('postgres', 'pipeline', 'o', 'on_demand');
@@ -238,20 +258,24 @@ create('w', 'w', '{"workers": 3}');
 consume_is('w', success(400), 'three workers');
 is(sql(q(SELECT count(*), count(DISTINCT n) FROM taken WHERE pipeline = 'w')), '400|400', 'all rows arrive once');
 $node->wait_for_query('postgres', q(SELECT workers FROM nexus_status WHERE name = 'w'), 3);
-$node->wait_for_query('postgres', q(SELECT count(*) || ' ' || count(DISTINCT partition) || ' ' || count(DISTINCT pid) FROM nexus_partitions WHERE pipeline = 'w'), '4 4 3');
+$node->wait_for_query('postgres', q(SELECT count(*) || ' ' || count(DISTINCT partition) || ' ' || count(DISTINCT pid)
+	FROM nexus_partitions WHERE pipeline = 'w'), '4 4 3');
 pass('each partition has one owner');
-is(sql(q(SELECT bool_and(j.pid IS NOT NULL) FROM nexus_partitions p LEFT JOIN nexus_jobs() j ON j.name = p.pipeline AND j.pid = p.pid WHERE p.pipeline = 'w')),
+is(sql(q(SELECT bool_and(j.pid IS NOT NULL) FROM nexus_partitions p
+	LEFT JOIN nexus_jobs() j ON j.name = p.pipeline AND j.pid = p.pid WHERE p.pipeline = 'w')),
 	't', 'a worker of that pipeline');
 sql(q(SELECT nexus_alter_pipeline('w', options => '{"workers": 1}')));
 publish('w', 401, 500);
 consume_is('w', success(100), 'down to one, without a restart');
 $node->wait_for_query('postgres', q(SELECT workers FROM nexus_status WHERE name = 'w'), 1);
-$node->wait_for_query('postgres', q(SELECT count(*) || ' ' || count(DISTINCT pid) FROM nexus_partitions WHERE pipeline = 'w'), '4 1');
+$node->wait_for_query('postgres', q(SELECT count(*) || ' ' || count(DISTINCT pid)
+	FROM nexus_partitions WHERE pipeline = 'w'), '4 1');
 sql(q(SELECT nexus_alter_pipeline('w', options => '{"workers": 5}')));
 publish('w', 501, 600);
 consume_is('w', success(100), 'up to more than there are partitions');
 $node->wait_for_query('postgres', q(SELECT workers FROM nexus_status WHERE name = 'w'), 5);
-$node->wait_for_query('postgres', q(SELECT count(*) || ' ' || count(DISTINCT pid) FROM nexus_partitions WHERE pipeline = 'w'), '4 4');
+$node->wait_for_query('postgres', q(SELECT count(*) || ' ' || count(DISTINCT pid)
+	FROM nexus_partitions WHERE pipeline = 'w'), '4 4');
 sql(q(SELECT nexus_pause('w')));
 is(workers('w'), 0, 'a pause stops them all');
 sql(q(SELECT nexus_resume('w')));
@@ -268,7 +292,8 @@ consume_is('list', success(2), 'a list of topics');
 publish('t2', 3, 4);
 publish('t1', 5, 5);
 consume_is('list', success(3), 'both are read');
-is(sql(q(SELECT string_agg(topic || n, ' ' ORDER BY n) FROM taken WHERE pipeline = 'list')), 't11 t12 t23 t24 t15', 'each once');
+is(sql(q(SELECT string_agg(topic || n, ' ' ORDER BY n) FROM taken WHERE pipeline = 'list')), 't11 t12 t23 t24 t15',
+	'each once');
 sql(q(SELECT nexus_drop_pipeline('list')));
 
 publish('log.one', 1, 2);
@@ -278,13 +303,15 @@ publish('log.four', 9, 9);
 publish('log.two', 3, 4);
 $node->wait_rows('postgres', q(taken WHERE pipeline = 'pattern'), 4);
 is(numbers('pattern'), '1 2 3 4', 'a topic that matches later is read, from its beginning');
-is(sql(q(SELECT string_agg(DISTINCT topic, ' ') FROM nexus_partitions WHERE pipeline = 'pattern')), 'log.one log.two', 'no other');
+is(sql(q(SELECT string_agg(DISTINCT topic, ' ') FROM nexus_partitions WHERE pipeline = 'pattern')), 'log.one log.two',
+	'no other');
 sql(q(SELECT nexus_drop_pipeline('pattern')));
 
 # ---- where to start
 
 sql(q(SELECT nexus_create_pipeline('nothing', '^no-such', 'SELECT * FROM nexus_messages()')));
-like($node->poll_status('postgres', 'pipeline', 'nothing', 'waiting')->{reason}, qr/no topic matches "\^no-such"/, 'a pattern that nothing matches');
+like($node->poll_status('postgres', 'pipeline', 'nothing', 'waiting')->{reason}, qr/no topic matches "\^no-such"/,
+	'a pattern that nothing matches');
 sql(q(SELECT nexus_drop_pipeline('nothing')));
 
 publish('start', 1, 3, 0);
@@ -309,7 +336,8 @@ publish('start', 7, 7, 1);
 consume_is($_, success(2), "$_: and what comes") foreach qw(latest time offset offsets by-topic);
 consume_is('demanded', success(2), 'the latest is the time when it was made, not when it first ran');
 is(numbers($_->[0]), $_->[1], "$_->[0]: those numbers")
-  foreach [ 'latest', '6 7' ], [ 'time', '4 5 6 7' ], [ 'offset', '3 4 5 6 7' ], [ 'offsets', '5 6 7' ], [ 'by-topic', '4 5 6 7' ], [ 'demanded', '6 7' ];
+	foreach [ 'latest', '6 7' ], [ 'time', '4 5 6 7' ], [ 'offset', '3 4 5 6 7' ],
+	[ 'offsets', '5 6 7' ], [ 'by-topic', '4 5 6 7' ], [ 'demanded', '6 7' ];
 
 $session->quit;
 no_crash_ok($node);

@@ -19,12 +19,14 @@ SELECT nexus_produce('here', '1');
 END_SQL
 $node->wait_rows('postgres', 'taken', 1);
 my $status = $node->status('postgres', 'pipeline', 'list');
-is("$status->{state}: $status->{reason}", 'running: topic "later" does not exist on the broker', 'one topic of a list is missing');
+is("$status->{state}: $status->{reason}", 'running: topic "later" does not exist on the broker',
+	'one topic of a list is missing');
 
 # Each of these looks for its topic each second, as "list" does.
 foreach my $n (1 .. 3)
 {
-	$node->safe_psql('postgres', "SELECT nexus_create_pipeline('clock$n', 'clock$n', 'INSERT INTO taken SELECT ''clock'', topic FROM nexus_messages()')");
+	$node->safe_psql('postgres', "SELECT nexus_create_pipeline('clock$n', 'clock$n',
+		'INSERT INTO taken SELECT ''clock'', topic FROM nexus_messages()')");
 	$node->poll_status('postgres', 'pipeline', "clock$n", 'waiting');
 	$kafka->create_topic("clock$n", 1);
 	$node->poll_status('postgres', 'pipeline', "clock$n", 'running');
