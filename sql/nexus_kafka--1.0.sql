@@ -18,7 +18,7 @@ COMMENT ON TABLE @extschema@.nexus_identity IS
 
 CREATE TABLE @extschema@.nexus_pipelines (
   name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
-  topic text NOT NULL CHECK (topic ~ '^(\^.+|[a-zA-Z0-9._-]{1,249}(,[a-zA-Z0-9._-]{1,249})*)$'),
+  topic text NOT NULL CHECK (topic ~ '^(\^.*|[a-zA-Z0-9._-]{1,249}(,[a-zA-Z0-9._-]{1,249})*)$'),
   statement text NOT NULL,
   run_as name NOT NULL DEFAULT current_user,
   search_path text NOT NULL DEFAULT current_setting('search_path'),
@@ -260,7 +260,7 @@ RETURNS void
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_alter_pipeline';
 COMMENT ON FUNCTION @extschema@.nexus_alter_pipeline(text, text, text, jsonb) IS
-  'Changes what is given of a pipeline, from the commit on; NULL, and options not named, stay. A new statement takes the search_path of the caller along. SQLSTATE 42704 if there is none of that name, 42501 without the rights of its role, 55000 for a new start of one that has begun; otherwise as nexus_create_pipeline().';
+  'Changes what is given of a pipeline, from the commit on, until which it stands still; NULL, and options not named, stay. A new statement takes the search_path of the caller along. SQLSTATE 42704 if there is none of that name, 42501 without the rights of its role, 55000 for a new start of one that has begun; otherwise as nexus_create_pipeline().';
 
 CREATE FUNCTION @extschema@.nexus_drop_pipeline(name text)
 RETURNS void

@@ -144,8 +144,7 @@ set_option(const Option *option, const JsonbValue *v, Pipeline *pipeline)
 			*(bool *) target = strcmp(text, "stop") == 0;
 			break;
 		case OPTION_START:
-			start_check(text);
-			*(char **) target = text;
+			*(char **) target = start_settle(text);
 			break;
 	}
 }

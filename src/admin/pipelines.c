@@ -106,6 +106,7 @@ check_topic(const char *topic)
 	}
 }
 
+/* A pipeline whose role was dropped is a superuser's, who has the rights of all. */
 static void
 check_owner(const Pipeline *pipeline)
 {
@@ -204,6 +205,9 @@ nexus_alter_pipeline(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pipeline \"%s\" has begun already", pipeline->name),
 				 errhint("nexus_seek() moves it elsewhere.")));
+	/* a batch that is under way would be taken in as it was before */
+	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2) || !PG_ARGISNULL(3))
+		hold_until_transaction_end(MyDatabaseId, pipeline->name);
 	write_pipeline(fcinfo, pipeline, false);
 	PG_RETURN_VOID();
 }

@@ -114,6 +114,16 @@ search_statement(SPIPlanPtr plan, Search *search)
 	}
 }
 
+/* What fails whatever the messages are, as 1 / 0, fails here. */
+static void
+make_plan(SPIPlanPtr plan)
+{
+	CachedPlan *made = SPI_plan_get_cached_plan(plan);
+
+	if (made)
+		ReleaseCachedPlan(made, NULL);
+}
+
 void
 statement_check(const char *statement)
 {
@@ -125,11 +135,12 @@ statement_check(const char *statement)
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("the statement could not be prepared: %s", SPI_result_code_string(SPI_result))));
 	search_statement(plan, &search);
-	SPI_freeplan(plan);
 	if (!search.reads_messages && !search.calls_others)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("the statement reads no messages"),
 				 errdetail("It calls neither nexus_messages() nor nexus_raw_messages(), nor a function that could."),
 				 errhint("For example: INSERT INTO t SELECT value FROM nexus_messages()")));
+	make_plan(plan);
+	SPI_freeplan(plan);
 }

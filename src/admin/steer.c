@@ -16,6 +16,7 @@
 
 #include "admin/pipeline.h"
 #include "admin/request.h"
+#include "ingest/ingest.h"
 #include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(nexus_pause);
@@ -104,7 +105,7 @@ seek(const Pipeline *pipeline, const Position *position, const char *topic, int3
 	uint64		n;
 
 	n = catalog_offsets_set(pipeline->name, topic, partition, position->offset, position->time);
-	if (n == 0 && topic && partition >= 0)
+	if (n == 0 && topic && partition >= 0 && topics_include(pipeline, topic))
 	{
 		catalog_offset_add(pipeline->name, &fresh);
 		n = 1;
@@ -141,6 +142,8 @@ nexus_seek(PG_FUNCTION_ARGS)
 				 errmsg("partition must not be negative")));
 
 	pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	if (pipeline->paused)
+		hold_until_transaction_end(MyDatabaseId, pipeline->name);
 	if (!pipeline->paused || has_worker(pipeline->name))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -154,6 +157,6 @@ nexus_seek(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pipeline \"%s\" knows no such partition yet", pipeline->name),
 				 errdetail("Partitions become known when it first runs."),
-				 errhint("Name topic and partition, or set the option start with nexus_alter_pipeline().")));
+				 errhint("Name one of its topics and a partition, or set the option start with nexus_alter_pipeline().")));
 	PG_RETURN_INT64((int64) n);
 }

@@ -6,7 +6,9 @@
 
 #include "catalog/pg_type.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -125,21 +127,74 @@ offsets_object(const char *start)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(start)));
 }
 
-void
-start_check(const char *start)
+static char *
+time_in_utc(TimestampTz time)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+	char		text[MAXDATELEN + 1];
+
+	if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	tm.tm_isdst = 0;			/* or no zone is written */
+	EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, text);
+	return pstrdup(text);
+}
+
+/* latest stays so: it is the time at which the pipeline was made */
+static char *
+settled_position(const char *text)
+{
+	Position	position = position_parse(text, 0);
+
+	if (position.offset != OFFSET_BY_TIME || strcmp(text, "latest") == 0)
+		return pstrdup(text);
+	return time_in_utc(position.time);
+}
+
+static char *
+settled_offsets(Jsonb *object)
+{
+	JsonbIterator *it = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbParseState *state = NULL;
+	JsonbValue *result = NULL;
+	JsonbValue	v;
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		if (token == WJB_VALUE && v.type == jbvString)
+		{
+			v.val.string.val = settled_position(pnstrdup(v.val.string.val, v.val.string.len));
+			v.val.string.len = strlen(v.val.string.val);
+		}
+		result = pushJsonbValue(&state, token, token < WJB_BEGIN_ARRAY ? &v : NULL);
+	}
+	object = JsonbValueToJsonb(result);
+	return JsonbToCString(NULL, &object->root, VARSIZE(object));
+}
+
+char *
+start_settle(const char *start)
 {
 	Jsonb	   *object = offsets_object(start);
 	const char *group = start_group(start);
 
 	if (object)
+	{
 		check_offsets(&object->root, 0);
-	else if (group == NULL)
-		(void) position_parse(start, 0);
-	else if (group[0] == '\0')
+		return settled_offsets(object);
+	}
+	if (group == NULL)
+		return settled_position(start);
+	if (group[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start: the group has no name"),
 				 errhint("Write group:NAME, with the name of a consumer group.")));
+	return pstrdup(start);
 }
 
 /* Where the partition begins; one that is not among the offsets: at its earliest. */

@@ -150,8 +150,11 @@ typedef struct Position
 /* Raises 22007, 22023 or 22003 for what is no position. */
 extern Position position_parse(const char *text, TimestampTz called_at);
 
-/* A pipeline's start: a position, group:NAME, or offsets as a JSON object. Raises likewise. */
-extern void start_check(const char *start);
+/*
+ * A pipeline's start: a position, group:NAME, or offsets as a JSON object. Raises
+ * likewise. Returns it palloc'd, with times in UTC: the worker's time zone is another.
+ */
+extern char *start_settle(const char *start);
 extern const char *start_group(const char *start);	/* NULL: no group */
 extern Position start_position(const char *start, const char *topic, int32 partition, TimestampTz called_at);
 

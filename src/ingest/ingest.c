@@ -100,6 +100,8 @@ start(void)
 		ReThrowError(error);
 	if (ingest->pipeline == NULL)
 		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
+	if (ingest->pipeline->paused)
+		worker_restart();		/* likewise */
 	ingest->batch = batch_create(ingest->context, ingest->pipeline->batch_messages);
 	ingest->ledger = &offsets_ledger;
 
@@ -244,8 +246,8 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 		case KAFKA_EVENT_OFFSET_GONE:
 			if (p && verify_gone(ingest, p))
 				break;
-			if (link_is_embedded())
-				partitions_start_over(ingest);
+			if (p && link_is_embedded())
+				partition_start_over(ingest, p);
 			if (p)
 				ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more: nexus_seek() says where to go on",
 							p->next, p->partition, p->topic);

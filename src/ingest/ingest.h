@@ -100,7 +100,7 @@ struct Ingest
 	bool		assigned;
 	uint64		topics_hash;	/* of the topics and partitions as last seen */
 	bool		in_trouble;		/* a partition can't be read, and nothing came since */
-	bool		doubtful;		/* a topic was missed: when it is there again, is it the same? */
+	bool		doubtful;		/* the broker said that a topic is gone: when it is there again, is it the same? */
 
 	MemoryContext look_context;	/* for a look at the topics */
 	MemoryContext question_context;
@@ -236,6 +236,7 @@ extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 
 extern void partitions_publish_lag(Ingest *ingest);
 extern void partitions_mirror(Ingest *ingest);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
+pg_noreturn extern void partition_start_over(Ingest *ingest, const IngestPartition *partition);
 
 /* ---- start.c ---- */
 

@@ -57,6 +57,14 @@ read_offsets(void *arg)
 }
 
 static void
+embedded_cluster(char *cluster_id, size_t size)
+{
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	strlcpy(cluster_id, nexus_shared->embedded_cluster, size);
+	LWLockRelease(nexus_shared->lock);
+}
+
+static void
 forget_offsets(void *arg)
 {
 	catalog_offsets_forget(((Ingest *) arg)->pipeline->name);
@@ -66,6 +74,34 @@ void
 partitions_start_over(Ingest *ingest)
 {
 	ingest_run_or_leave(forget_offsets, ingest, ingest->batch->context);
+	worker_restart();
+}
+
+typedef struct Reset
+{
+	const char *pipeline;
+	const IngestPartition *partition;
+} Reset;
+
+static void
+reset_offset(void *arg)
+{
+	Reset	   *reset = arg;
+
+	catalog_offsets_set(reset->pipeline, reset->partition->topic, reset->partition->partition, OFFSET_EARLIEST, 0);
+}
+
+/* Of an embedded broker, which keeps a few megabytes: the other partitions are what they were, or another broker's. */
+void
+partition_start_over(Ingest *ingest, const IngestPartition *partition)
+{
+	Reset		reset = {ingest->pipeline->name, partition};
+	char		cluster_id[sizeof(ingest->link.cluster_id)];
+
+	embedded_cluster(cluster_id, sizeof(cluster_id));
+	if (strcmp(cluster_id, ingest->link.cluster_id) != 0)
+		partitions_start_over(ingest);
+	ingest_run_or_leave(reset_offset, &reset, ingest->batch->context);
 	worker_restart();
 }
 
@@ -260,12 +296,10 @@ take_up(Ingest *ingest, List *mine)
 static void
 learn_cluster(const KafkaAnswer *answer, char *cluster_id, size_t size)
 {
-	strlcpy(cluster_id, answer->cluster_id, size);
-	if (!link_is_embedded())
-		return;
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	strlcpy(cluster_id, nexus_shared->embedded_cluster, size);
-	LWLockRelease(nexus_shared->lock);
+	if (link_is_embedded())
+		embedded_cluster(cluster_id, size);
+	else
+		strlcpy(cluster_id, answer->cluster_id, size);
 }
 
 /* Of the topics of the pipeline that are there, with their partitions. */

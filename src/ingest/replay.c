@@ -135,8 +135,12 @@ take_in(Replay *replay)
 			case APPLY_MOVED:	/* somebody else removed some: read again what is left */
 				return true;
 			default:
-				worker_wait(-1, TRY_AGAIN_MS);
+				break;
 		}
+		/* a deadlock passes by itself; anything else is for the caller to know, now */
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TRANSACTION_ROLLBACK)
+			break;
+		worker_wait(-1, TRY_AGAIN_MS);
 	}
 	report(replay, error);
 	return false;

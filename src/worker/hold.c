@@ -5,8 +5,9 @@
  *
  * A hold ends the workers, waits until they have left, and lets none start until
  * the transaction has ended, however it ends. commands.c holds a database for
- * those commands that need it empty; nexus_pause() and nexus_drop_pipeline() hold
- * a pipeline, so that it has stopped when they return.
+ * those commands that need it empty; nexus_pause(), nexus_seek(),
+ * nexus_alter_pipeline() and nexus_drop_pipeline() hold a pipeline, so that it has
+ * stopped when they return.
  */
 #include "nexus_kafka.h"
 
@@ -83,6 +84,7 @@ holds_end(void)
 
 		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
 		hold->database = InvalidOid;
+		nexus_shared->holds_ended++;
 		LWLockRelease(nexus_shared->lock);
 		if (whole)
 			wake_launcher(database);

@@ -32,6 +32,9 @@ typedef struct Wish
 	List	   *pipelines;
 } Wish;
 
+/* Before they were read. */
+static uint64 holds_ended;
+
 static void
 read_wish(void *arg)
 {
@@ -175,10 +178,16 @@ is_mine(const Job *job)
 	return job->database == MyDatabaseId && (job->kind == JOB_RELAY || job->kind == JOB_INGEST) && job->wanted;
 }
 
-/* A partition belongs to one worker at a time: those of an older definition leave first. */
+/*
+ * A partition belongs to one worker at a time: those of an older definition leave
+ * first. And what was held back when the tables were read may be paused or dropped
+ * by now.
+ */
 static bool
 is_ready(const Job *job)
 {
+	if (nexus_shared->holds_ended != holds_ended)
+		return false;			/* supervise() looks again */
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *other = &nexus_shared->jobs[i];
@@ -190,6 +199,17 @@ is_ready(const Job *job)
 	return true;
 }
 
+static uint64
+count_holds_ended(void)
+{
+	uint64		n;
+
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	n = nexus_shared->holds_ended;
+	LWLockRelease(nexus_shared->lock);
+	return n;
+}
+
 /* Looks at the tables and acts; returns milliseconds until it must look again. */
 static long
 supervise(MemoryContext context)
@@ -199,6 +219,7 @@ supervise(MemoryContext context)
 	ErrorData  *error;
 	long		due;
 
+	holds_ended = count_holds_ended();
 	if (!worker_transaction(read_wish, &wish, context, &error))
 	{
 		job_set_error(MyJob, error->sqlerrcode, error->message);
@@ -208,6 +229,8 @@ supervise(MemoryContext context)
 	if (!reconcile(&wish) && !wish.installed)
 		worker_retire();
 	due = children_tend(&parent);
+	if (count_holds_ended() != holds_ended)
+		return 0;
 	if (!wish.installed)
 		return 100;				/* its last workers are leaving */
 	return due < 0 ? LOOK_AGAIN_MS : Min(due, LOOK_AGAIN_MS);

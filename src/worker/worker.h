@@ -144,6 +144,7 @@ typedef struct NexusShared
 
 	/* under lock */
 	Hold		holds[NEXUS_MAX_HOLDS];
+	uint64		holds_ended;	/* counts: what was read in the tables before may be out of date */
 	Oid			wanted[NEXUS_MAX_WANTED];	/* databases for the launcher to look into */
 	int			nwanted;
 	bool		rescan;			/* the list was full: look into all */
