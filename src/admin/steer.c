@@ -73,25 +73,6 @@ nexus_resume_database(PG_FUNCTION_ARGS)
 
 /* ---- nexus_seek ---- */
 
-static bool
-has_worker(const char *name)
-{
-	bool		any = false;
-
-	if (nexus_shared == NULL)
-		return false;
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && !any; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		any = job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId && job->pid != 0 &&
-			strcmp(job->name, name) == 0;
-	}
-	LWLockRelease(nexus_shared->lock);
-	return any;
-}
-
 static uint64
 seek(const Pipeline *pipeline, const Position *position, const char *topic, int32 partition)
 {
@@ -137,11 +118,13 @@ nexus_seek(PG_FUNCTION_ARGS)
 				 errmsg("partition must not be negative")));
 
 	pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	if (!pipeline->paused || has_worker(pipeline->name))
+	if (!pipeline->paused)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pipeline \"%s\" is not paused", pipeline->name),
 				 errhint("Call nexus_pause() before, and nexus_resume() after.")));
+	/* one may be on its way up still, or down */
+	hold_until_transaction_end(MyDatabaseId, pipeline->name);
 	SPI_connect();
 	n = seek(pipeline, &position, topic, partition);
 	SPI_finish();

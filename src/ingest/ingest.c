@@ -80,7 +80,7 @@ load_pipeline(void *arg)
 	if (!catalog_locate())
 		return;
 	ingest->pipeline = catalog_pipeline(MyJob->name, ingest->context);
-	if (ingest->pipeline == NULL)
+	if (ingest->pipeline == NULL || ingest->pipeline->paused)
 		return;
 	ingest->room_for = partitions_count(ingest, catalog_offsets(MyJob->name, CurrentMemoryContext));
 	ingest->group_id = MemoryContextStrdup(ingest->context, group_id(ingest->pipeline));
@@ -97,6 +97,8 @@ start(void)
 		ReThrowError(error);
 	if (ingest->pipeline == NULL)
 		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
+	if (ingest->pipeline->paused)
+		worker_restart();		/* paused meanwhile; likewise */
 	ingest->batch = batch_create(ingest->context, ingest->pipeline->batch_messages);
 	ingest->ledger = &offsets_ledger;
 
