@@ -103,6 +103,7 @@ struct Ingest
 	KafkaPosition *questions;	/* start.c's, to be asked next */
 	int			nquestions;
 	const char *question_group;
+	MemoryContext questions_context;
 
 	SPIPlanPtr	plan;
 	uint64		planned_at;		/* messages taken in when it was made */

@@ -57,13 +57,17 @@ carry_out(Ingest *ingest, List *offsets)
 	ingest->pipeline->started = true;
 }
 
-/* A question that waits to be asked; its lists live in the worker's memory. */
+/* A question that waits to be asked, possibly for days: its lists have a memory of their own. */
 static void
 must_ask(Ingest *ingest, List *offsets, const char *group)
 {
-	MemoryContext before = MemoryContextSwitchTo(ingest->context);
+	MemoryContext before;
 	ListCell   *lc;
 
+	if (ingest->questions_context == NULL)
+		ingest->questions_context = AllocSetContextCreate(ingest->context, "nexus_kafka questions", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(ingest->questions_context);
+	before = MemoryContextSwitchTo(ingest->questions_context);
 	ingest->questions = palloc(Max(list_length(offsets), 1) * sizeof(KafkaPosition));
 	ingest->nquestions = 0;
 	foreach(lc, offsets)
@@ -182,7 +186,7 @@ start_take_answer(Ingest *ingest, const KafkaAnswer *answer)
 	}
 	offsets = answered_offsets(answer, OFFSET_EARLIEST, &unknown);
 	if (unknown == list_length(offsets))
-		ingest_stop(ingest, "consumer group \"%s\" has committed no offset for \"%s\": another group, or nexus_seek(), says where to begin",
+		ingest_stop(ingest, "consumer group \"%s\" has committed no offset for \"%s\": nexus_alter_pipeline() with another start says where to begin",
 					group, ingest->pipeline->topic);
 	carry_out(ingest, offsets);
 	return true;
