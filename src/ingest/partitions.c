@@ -41,9 +41,45 @@ ingest_run_or_leave(XactBody body, void *arg, MemoryContext context)
 typedef struct Reading
 {
 	Ingest	   *ingest;
+	const KafkaAnswer *answer;
 	const char *cluster_id;
 	List	   *offsets;		/* out */
 } Reading;
+
+static const KafkaTopic *
+find_topic(const KafkaAnswer *answer, const char *name)
+{
+	for (size_t i = 0; i < answer->ntopics; i++)
+		if (strcmp(answer->topics[i].name, name) == 0)
+			return &answer->topics[i];
+	return NULL;
+}
+
+/* Is the offset one of a partition that a topic that is there doesn't have? */
+static bool
+is_beyond(const PartitionOffset *offset, const KafkaAnswer *answer)
+{
+	const KafkaTopic *topic = find_topic(answer, offset->topic);
+
+	return topic && offset->partition >= topic->npartitions;
+}
+
+/* Where nexus_seek() has been, a person knows of the topic that was made anew with fewer partitions. */
+static void
+forget_partitions_gone(Reading *reading)
+{
+	ListCell   *lc;
+
+	foreach(lc, reading->offsets)
+	{
+		const PartitionOffset *offset = lfirst(lc);
+
+		if (offset->cluster_id != NULL || !is_beyond(offset, reading->answer))
+			continue;
+		catalog_offset_forget(reading->ingest->pipeline->name, offset);
+		reading->offsets = foreach_delete_current(reading->offsets, lc);
+	}
+}
 
 static void
 read_offsets(void *arg)
@@ -51,9 +87,10 @@ read_offsets(void *arg)
 	Reading    *reading = arg;
 	MemoryContext context = reading->ingest->batch->context;
 
+	reading->offsets = catalog_offsets(reading->ingest->pipeline->name, context);
+	forget_partitions_gone(reading);
 	if (reading->cluster_id[0])
 		catalog_offsets_name_cluster(reading->ingest->pipeline->name, reading->cluster_id);
-	reading->offsets = catalog_offsets(reading->ingest->pipeline->name, context);
 }
 
 static void
@@ -84,18 +121,9 @@ check_cluster(Ingest *ingest, List *offsets, const char *cluster_id)
 			continue;
 		if (strncmp(offset->cluster_id, EMBEDDED_PREFIX, strlen(EMBEDDED_PREFIX)) == 0)
 			partitions_start_over(ingest);
-		ingest_stop(ingest, "the offsets belong to Kafka cluster %s, but the broker is of cluster %s",
+		ingest_stop(ingest, "the offsets belong to Kafka cluster %s, but the broker is of cluster %s: nexus_seek() says where to go on",
 					offset->cluster_id, cluster_id);
 	}
-}
-
-static const KafkaTopic *
-find_topic(const KafkaAnswer *answer, const char *name)
-{
-	for (size_t i = 0; i < answer->ntopics; i++)
-		if (strcmp(answer->topics[i].name, name) == 0)
-			return &answer->topics[i];
-	return NULL;
 }
 
 static void
@@ -106,11 +134,10 @@ check_partitions(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
 	foreach(lc, offsets)
 	{
 		const PartitionOffset *offset = lfirst(lc);
-		const KafkaTopic *topic = find_topic(answer, offset->topic);
 
-		if (topic && offset->partition >= topic->npartitions && topics_include(ingest->pipeline, topic->name))
-			ingest_stop(ingest, "topic \"%s\" had a partition %d and now has %d partitions: it was made anew",
-						offset->topic, offset->partition, topic->npartitions);
+		if (is_beyond(offset, answer) && topics_include(ingest->pipeline, offset->topic))
+			ingest_stop(ingest, "topic \"%s\" was made anew: it had a partition %d and now has %d partitions; nexus_seek() says where to go on",
+						offset->topic, offset->partition, find_topic(answer, offset->topic)->npartitions);
 	}
 }
 
@@ -288,7 +315,7 @@ bool
 partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 {
 	char		cluster_id[sizeof(answer->cluster_id)];
-	Reading		reading = {ingest, cluster_id, NIL};
+	Reading		reading = {ingest, answer, cluster_id, NIL};
 	uint64		hash = topics_hash(ingest, answer);
 	List	   *fresh;
 	List	   *mine;
