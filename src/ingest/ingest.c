@@ -153,12 +153,9 @@ static long
 learn(Ingest *ingest, const KafkaAnswer *answer)
 {
 	char	   *missing = topics_missing(ingest->pipeline, answer);
-	bool		any = answer->ntopics > 0;
 
 	link_alive(&ingest->link);
-	if (ingest->assigned && missing)
-		ingest->doubtful = true;
-	if (!any || (missing && topics_listed(ingest->pipeline) == NIL))
+	if (missing && !(topics_any(ingest->pipeline, answer) && start_without_all_topics(ingest->pipeline)))
 	{
 		if (ingest->assigned)
 			worker_restart();

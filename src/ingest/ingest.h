@@ -206,6 +206,7 @@ typedef struct ReplayRequest
 extern List *topics_listed(const Pipeline *pipeline);
 extern void topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question);
 extern bool topics_include(const Pipeline *pipeline, const char *topic);
+extern bool topics_any(const Pipeline *pipeline, const KafkaAnswer *answer);
 extern char *topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer);
 
 /* ---- partitions.c ---- */
@@ -235,6 +236,9 @@ extern void partitions_mirror(Ingest *ingest);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
 
 /* ---- start.c ---- */
+
+/* May reading begin, or go on, while one of several topics isn't there? */
+extern bool start_without_all_topics(const Pipeline *pipeline);
 
 /* Adds new partitions; false if the broker has to be asked first. */
 extern bool start_partitions(Ingest *ingest, List *fresh, const char *cluster_id);

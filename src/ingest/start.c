@@ -81,6 +81,16 @@ must_ask(Ingest *ingest, List *offsets, const char *group)
 	MemoryContextSwitchTo(before);
 }
 
+/*
+ * A topic that comes later begins at its beginning: that is what earliest and latest say,
+ * but not what a time, a group or given offsets say.
+ */
+bool
+start_without_all_topics(const Pipeline *pipeline)
+{
+	return pipeline->started || strcmp(pipeline->start, "earliest") == 0 || strcmp(pipeline->start, "latest") == 0;
+}
+
 bool
 start_partitions(Ingest *ingest, List *fresh, const char *cluster_id)
 {
