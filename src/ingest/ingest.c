@@ -57,6 +57,7 @@ ingest_stop(Ingest *ingest, const char *reason,...)
 	vsnprintf(text, sizeof(text), reason, args);
 	va_end(args);
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
+	ingest->doubtful = true;
 	await_resume(text);
 }
 
@@ -172,6 +173,14 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	return missing ? NO_TOPIC_DELAY_MS : LOOK_EVERY_MS;
 }
 
+/* The broker, or a topic, was gone: nothing is taken in before it is known to be the same. */
+static void
+doubt(Ingest *ingest, int delay_ms)
+{
+	ingest->doubtful = true;
+	ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+}
+
 static void
 take_answer(Ingest *ingest)
 {
@@ -230,8 +239,6 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 		case KAFKA_EVENT_ERROR:
 			job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
 			job_set_state(MyJob, JOB_WAITING, "%s", event->failure.text);
-			if (kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
-				ingest->doubtful = true;
 			ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_TOPIC_DELAY_MS);
 			break;
 	}
@@ -317,7 +324,10 @@ fetch_and_take_in(Ingest *ingest)
 		return false;
 
 	/* what is tried again, is so together with what came since: that may be evidence (apply.c) */
-	partitions_check_messages(ingest, batch_fetch(ingest->batch, ingest->link.client));
+	if (!ingest->doubtful)
+		partitions_check_messages(ingest, batch_fetch(ingest->batch, ingest->link.client));
+	if (!ingest->doubtful && kafka_consumer_topic_gone(ingest->link.client))
+		doubt(ingest, NO_TOPIC_DELAY_MS);
 	if (batch_is_empty(ingest->batch))
 	{
 		note_events(ingest);
@@ -468,7 +478,8 @@ nexus_ingest_main(Datum arg)
 		bool		behind;
 
 		worker_service();
-		link_serve(&ingest->link);
+		if (link_serve(&ingest->link))
+			doubt(ingest, 0);
 		serve_requests(ingest);
 		look_if_due(ingest);
 		busy = fetch_and_take_in(ingest);

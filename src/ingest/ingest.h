@@ -98,7 +98,7 @@ struct Ingest
 	int			room_for;		/* partitions for which the client's memory is shared out */
 	bool		assigned;
 	uint64		topics_hash;	/* of the topics and partitions as last seen */
-	bool		doubtful;		/* a topic was missed: when it is there again, is it the same? */
+	bool		doubtful;		/* a topic or the broker was missed: when it is there again, is it the same? */
 
 	KafkaPosition *questions;	/* start.c's, to be asked next */
 	int			nquestions;

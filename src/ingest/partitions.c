@@ -280,6 +280,7 @@ take_up(Ingest *ingest, List *mine)
 		p->stat = partition_stat(MyJob, p->topic, p->partition);
 	}
 	partitions_assign(ingest);
+	ingest->doubtful = false;
 }
 
 /* ---- what the broker said ---- */

@@ -62,6 +62,7 @@ kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_
 	if (client->assigned)
 		rd_kafka_topic_partition_list_destroy(client->assigned);
 	client->assigned = list;
+	client->topic_gone = false;
 	return true;
 }
 
@@ -126,6 +127,17 @@ reserve(KafkaClient *client, size_t max)
 	return true;
 }
 
+bool
+kafka_consumer_topic_gone(const KafkaClient *client)
+{
+	return client->topic_gone;
+}
+
+/*
+ * When a topic that went away is there again, it may be another one, of which librdkafka
+ * goes on reading at the old offset. That it went away is told by a callback that stands
+ * among the messages (client.c): neither they nor what follows is handed over.
+ */
 size_t
 kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 {
@@ -143,7 +155,9 @@ kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 	{
 		rd_kafka_message_t *rkm = client->fetched[i];
 
-		if (rkm->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (client->topic_gone)
+			rd_kafka_message_destroy(rkm);
+		else if (rkm->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			fill_message(rkm, &messages[n++]);
 			if (from_common)

@@ -203,6 +203,9 @@ extern size_t kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, 
 extern const KafkaEvent *kafka_consumer_next_event(KafkaClient *client);
 extern void kafka_message_release(KafkaMessage *message);
 
+/* A topic or a partition went away. Nothing more is fetched until the next assignment. */
+extern bool kafka_consumer_topic_gone(const KafkaClient *client);
+
 /* The i-th header; false when there are no more. */
 extern bool kafka_message_header(const KafkaMessage *message, size_t i, KafkaHeader *header);
 

@@ -90,11 +90,12 @@ link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nse
 	return true;
 }
 
-void
+bool
 link_serve(KafkaLink *link)
 {
 	KafkaFailure failure;
 	char		bootstrap[sizeof(link->bootstrap)];
+	bool		lost;
 
 	kafka_client_serve(link->client);
 
@@ -105,7 +106,8 @@ link_serve(KafkaLink *link)
 							 job_kind_name(MyJob->kind), failure.text)));
 		proc_exit(0);			/* not at once: it may be the same again */
 	}
-	if (kafka_client_lost(link->client))
+	lost = kafka_client_lost(link->client);
+	if (lost)
 	{
 		link->next_probe = GetCurrentTimestamp();
 		link->reachable = false;
@@ -113,6 +115,7 @@ link_serve(KafkaLink *link)
 	current_bootstrap(bootstrap, sizeof(bootstrap));
 	if (strcmp(bootstrap, link->bootstrap) != 0)
 		worker_restart();
+	return lost;
 }
 
 bool

@@ -39,6 +39,7 @@ sub new
 		dir => $dir,
 		log_file => _log_file($dir),
 		heap => $opt{heap} // '512m',
+		conf => $opt{conf} // {},
 		port => _free_port(),
 		sasl_port => _free_port(),
 		controller_port => _free_port(),
@@ -46,7 +47,7 @@ sub new
 
 	push @brokers, $self;
 	$self->_make_certificate;
-	$self->_write_properties(%{ $opt{conf} // {} });
+	$self->_write_properties;
 	$self->java('kafka.tools.StorageTool', 'format', '-t', _cluster_id(), '-c', "$dir/server.properties");
 	$self->start if $opt{start} // 1;
 	return $self;
@@ -99,6 +100,17 @@ sub kill9
 # As a broker that hangs: its ports accept, and nothing answers. Until resume.
 sub freeze { return kill 'STOP', $_[0]{pid} // croak 'the broker does not run' }
 sub resume { return $_[0]{pid} && kill 'CONT', $_[0]{pid} }
+
+# Starts again at the address of another broker, which has ended: with its own data.
+sub take_place_of
+{
+	my ($self, $other) = @_;
+
+	$self->stop;
+	$self->{$_} = $other->{$_} for qw(port sasl_port);
+	$self->_write_properties;
+	return $self->start;
+}
 
 sub create_topic
 {
@@ -245,7 +257,7 @@ sub _make_certificate
 
 sub _write_properties
 {
-	my ($self, %conf) = @_;
+	my ($self) = @_;
 	my $module = 'org.apache.kafka.common.security';
 	my %properties = (
 		'process.roles' => 'broker,controller',
@@ -274,7 +286,7 @@ sub _write_properties
 		'transaction.state.log.num.partitions' => 1,
 		'group.initial.rebalance.delay.ms' => 0,
 		'auto.create.topics.enable' => 'false',
-		%conf);
+		%{ $self->{conf} });
 
 	open(my $file, '>', "$self->{dir}/server.properties") or die "server.properties: $!";
 	print $file map { "$_=$properties{$_}\n" } sort keys %properties;
