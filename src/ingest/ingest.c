@@ -28,6 +28,7 @@
 #define LOOK_EVERY_MS		20000
 #define NO_TOPIC_DELAY_MS	1000
 #define MIRROR_EVERY_MS		5000
+#define LAST_MIRROR_MS		200
 #define NUDGE_EVERY_MS		20
 #define LAG_EVERY_MS		100
 #define FIRST_RETRY_MS		50
@@ -377,10 +378,7 @@ leave_if_idle(Ingest *ingest)
 {
 	if (ingest->pipeline->on_demand && ingest->ticket == 0 && batch_is_empty(ingest->batch) &&
 		pg_atomic_read_u64(&MyJob->asked) <= pg_atomic_read_u64(&MyJob->answered))
-	{
-		partitions_mirror(ingest);
 		worker_restart();
-	}
 }
 
 /* ---- the loop ---- */
@@ -434,18 +432,25 @@ tend_progress(Ingest *ingest, bool busy)
 	}
 	if (ingest->mirror_pending && now >= ingest->next_mirror)
 	{
-		partitions_mirror(ingest);
+		partitions_mirror(ingest, 0);
 		ingest->mirror_pending = false;
 		ingest->next_mirror = TimestampTzPlusMilliseconds(now, MIRROR_EVERY_MS);
 	}
 	return behind;
 }
 
-/* librdkafka doesn't end while messages of it are out. Runs before the link is closed. */
+/*
+ * Runs before the link is closed. Who goes on in the group finds in it what was taken in;
+ * librdkafka doesn't end while messages of it are out.
+ */
 static void
-release_messages(int code, Datum arg)
+finish(int code, Datum arg)
 {
-	batch_release(((Ingest *) DatumGetPointer(arg))->batch);
+	Ingest	   *ingest = (Ingest *) DatumGetPointer(arg);
+
+	if (ingest->link.reachable && !ingest->doubtful)
+		partitions_mirror(ingest, LAST_MIRROR_MS);
+	batch_release(ingest->batch);
 }
 
 void
@@ -469,7 +474,7 @@ nexus_ingest_main(Datum arg)
 		settings[nsettings++] = (KafkaSetting) {"fetch.wait.max.ms", "20"};
 	while (!link_open(&ingest->link, KAFKA_CONSUMER, settings, nsettings))
 		worker_wait(-1, -1);
-	before_shmem_exit(release_messages, PointerGetDatum(ingest));
+	before_shmem_exit(finish, PointerGetDatum(ingest));
 	ingest->next_look = GetCurrentTimestamp();
 
 	for (;;)

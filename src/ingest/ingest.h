@@ -232,7 +232,7 @@ extern void ingest_run_or_leave(XactBody body, void *arg, MemoryContext context)
 /* Moves offsets over what holds no message (control records, compacted ones). */
 extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset);
 extern void partitions_publish_lag(Ingest *ingest);
-extern void partitions_mirror(Ingest *ingest);
+extern void partitions_mirror(Ingest *ingest, int timeout_ms);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
 
 /* ---- start.c ---- */

@@ -272,7 +272,8 @@ take_up(Ingest *ingest, List *mine)
 
 		p->topic = MemoryContextStrdup(ingest->context, offset->topic);
 		p->partition = offset->partition;
-		p->next = p->mirrored = offset->offset;
+		p->next = offset->offset;
+		p->mirrored = -1;
 		p->from_ms = p->next == OFFSET_BY_TIME ? message_unix_ms(offset->start_time) : -1;
 		p->last_offset = offset->last_offset;
 		p->last_hash = offset->last_hash;
@@ -449,7 +450,7 @@ partitions_publish_lag(Ingest *ingest)
 }
 
 void
-partitions_mirror(Ingest *ingest)
+partitions_mirror(Ingest *ingest, int timeout_ms)
 {
 	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
 	int			n = 0;
@@ -466,7 +467,7 @@ partitions_mirror(Ingest *ingest)
 	if (n > 0)
 	{
 		XLogFlush(ingest->last_commit); /* the broker must not know more than the disk */
-		kafka_consumer_mirror(ingest->link.client, positions, n);
+		kafka_consumer_mirror(ingest->link.client, positions, n, timeout_ms);
 	}
 	pfree(positions);
 }

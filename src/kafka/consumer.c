@@ -228,11 +228,19 @@ kafka_consumer_nudge(KafkaClient *client)
 }
 
 void
-kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n)
+kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = make_list(positions, n);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client->rk);
+	rd_kafka_event_t *done = NULL;
 
 	/* nobody depends on it: a failure (no right to the group, say) only leaves the tools without a lag */
-	(void) rd_kafka_commit(client->rk, list, 1);
+	if (timeout_ms == 0)
+		(void) rd_kafka_commit(client->rk, list, 1);
+	else if (rd_kafka_commit_queue(client->rk, list, queue, NULL, NULL) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		done = rd_kafka_queue_poll(queue, timeout_ms);
+	if (done)
+		rd_kafka_event_destroy(done);
+	rd_kafka_queue_destroy(queue);
 	rd_kafka_topic_partition_list_destroy(list);
 }

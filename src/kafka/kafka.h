@@ -219,8 +219,11 @@ extern int64_t kafka_consumer_end_offset(KafkaClient *client, const char *topic,
  */
 extern void kafka_consumer_nudge(KafkaClient *client);
 
-/* Tells the broker the offsets, for the tools that show lag; doesn't wait. */
-extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n);
+/*
+ * Tells the broker the offsets, for the tools that show lag and for who goes on
+ * in the same group. Waits so long for its answer, 0: not at all.
+ */
+extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms);
 
 /* ---- enquiry.c ---- */
 
