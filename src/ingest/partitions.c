@@ -3,8 +3,8 @@
  *		Which partitions the worker reads, and from where.
  *
  * nexus_offsets decides. Of a pipeline's workers the first one adds the partitions
- * that aren't in it yet (start.c says where they begin); each reads those that are
- * its by their number. The cluster's id stands beside the offsets: where the
+ * with which it begins (start.c says where), and whichever sees them first those that
+ * come later; each reads those that are its by their number. The cluster's id stands beside the offsets: where the
  * broker says another, they mean nothing there, and the pipeline stops. Only an
  * embedded broker, which forgets everything at each start, is begun anew.
  *
@@ -337,8 +337,8 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 	fresh = new_partitions(ingest, reading.offsets, answer);
 	if (fresh != NIL || (!ingest->pipeline->started && MyJob->part == 0))
 	{
-		if (MyJob->part != 0)
-			return false;		/* the first worker adds them */
+		if (MyJob->part != 0 && !ingest->pipeline->started)
+			return false;		/* the first worker begins */
 		if (!start_partitions(ingest, fresh, cluster_id))
 			return false;		/* it has to ask first */
 		ingest_run_or_leave(read_offsets, &reading, ingest->batch->context);
