@@ -187,11 +187,11 @@ start_take_answer(Ingest *ingest, const KafkaAnswer *answer)
 		ingest_run_or_leave(move_from_times, &beginning, ingest->batch->context);
 		return true;
 	}
-	if (answer->group_members > 0)
+	if (answer->group_members != 0)
 	{
 		job_set_state(MyJob, JOB_WAITING,
-					  "consumer group \"%s\" has %d members still: end them, and reading goes on from their offsets",
-					  group, answer->group_members);
+					  "consumer group \"%s\" has %smembers still: end them, and reading goes on from their offsets",
+					  group, answer->group_members > 0 ? psprintf("%d ", answer->group_members) : "");
 		return false;
 	}
 	offsets = answered_offsets(answer, OFFSET_EARLIEST, &unknown);

@@ -58,6 +58,8 @@ typedef struct KafkaPosition
 #define KAFKA_OFFSET_END		(-1)
 #define KAFKA_OFFSET_UNKNOWN	(-1001)
 
+#define KAFKA_MEMBERS_UNCOUNTED	(-1)
+
 /* ---- client.c ---- */
 
 /* NULL and *failure if a setting is refused or no handle can be made. */
@@ -259,7 +261,7 @@ typedef struct KafkaAnswer
 	size_t		ntopics;
 	KafkaPosition *positions;	/* of the question's, in its order; KAFKA_OFFSET_UNKNOWN: nothing committed */
 	size_t		npositions;
-	int			group_members;	/* of the question's group */
+	int			group_members;	/* of the question's group, or KAFKA_MEMBERS_UNCOUNTED: some */
 } KafkaAnswer;
 
 /* The answer makes the client's fd readable. False if a question is under way already. */

@@ -229,6 +229,7 @@ sub pattern
 	numbers_are('pattern', [ 1 .. 5 ], 'a topic that matches is read');
 	$kafka->create_topic('pat_b');
 	numbers($kafka, 'pat_b', [ 6 .. 9 ]);
+	$node->safe_psql('postgres', q(SELECT nexus_consume('pattern', '30 s')));
 	numbers_are('pattern', [ 1 .. 9 ], 'and one that comes later');
 	is($node->safe_psql('postgres', 'SELECT string_agg(DISTINCT topic, \',\') FROM pattern'), 'pat_a,pat_b', 'and no other');
 	return;
@@ -252,7 +253,6 @@ sub starts
 	return;
 }
 
-# As a consumer in the group: reads so many and commits, or stays.
 sub start_at_group
 {
 	$kafka->create_topic('grouped', 2);
@@ -264,18 +264,38 @@ sub start_at_group
 	$node->safe_psql('postgres', q(SELECT nexus_alter_pipeline('of_stranger', options => '{"start": {"0": 3}}')));
 	numbers_are('of_stranger', [ 4 .. 8 ], 'another start lets it go on');
 
-	my $member = IPC::Run::start([ 'kcat', '-b', $kafka->bootstrap, '-q', '-u', '-X', 'auto.commit.interval.ms=100',
-			'-X', 'auto.offset.reset=earliest', '-f', "%s\n", '-G', 'readers', 'grouped' ], '>', \my $read, '2>', \my $errors);
-	$member->pump until $read =~ /(?:.*\n){8}/;
-	pipeline('of_group', 'grouped', start => '"group:readers"');
-	state_is('of_group', 'waiting', qr/consumer group "readers" has 1 members still/, 'a group at work');
-	numbers($kafka, 'grouped', [ 9 .. 12 ], partition => 1);
-	$member->pump until $read =~ /(?:.*\n){12}/;
-	is($node->safe_psql('postgres', 'SELECT count(*) FROM of_group'), 0, 'nothing is read meanwhile');
+	from_group('classic', qr/consumer group "classic" has 1 members still/,
+		'kcat', '-b', $kafka->bootstrap, '-q', '-u', '-X', 'auto.offset.reset=earliest', '-G', 'classic', 'grouped_classic');
+	# of KIP-848, which tells others nothing of its members
+	from_group('consumer', qr/consumer group "consumer" has members still/, $kafka->java_command(
+			'org.apache.kafka.tools.consumer.ConsoleConsumer', '--bootstrap-server', $kafka->bootstrap,
+			'--group', 'consumer', '--topic', 'grouped_consumer', '--from-beginning', '--command-property', 'group.protocol=consumer'));
+	return;
+}
+
+# The group's one member reads the topic grouped_GROUP and prints the messages until it is ended.
+sub from_group
+{
+	my ($group, $reason, @command) = @_;
+	my $topic = "grouped_$group";
+
+	$kafka->create_topic($topic, 2);
+	numbers($kafka, $topic, [ 1 .. 8 ]);
+	my $member = IPC::Run::start(\@command, '>', \my $read, '2>', \my $errors,
+		IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default));
+	$member->pump until $read =~ /(?:.*"n":.*\n){8}/;
+	pipeline($topic, $topic, start => qq("group:$group"));
+	# a moment ago the group may have had no offsets yet
+	$node->safe_psql('postgres', "SELECT nexus_resume('$topic')")
+	  until $node->safe_psql('postgres', "SELECT reason FROM nexus_status WHERE name = '$topic'") =~ $reason;
+	pass("the $group group is at work: waiting");
+	numbers($kafka, $topic, [ 9 .. 12 ]);
+	$member->pump until $read =~ /(?:.*"n":.*\n){12}/;
+	is($node->safe_psql('postgres', "SELECT count(*) FROM $topic"), 0, 'nothing is read meanwhile');
 	$member->signal('TERM');
 	$member->finish;
-	numbers($kafka, 'grouped', [ 13 .. 15 ], partition => 1);
-	numbers_are('of_group', [ 13 .. 15 ], 'when it has left, reading goes on from its offsets');
+	numbers($kafka, $topic, [ 13 .. 15 ]);
+	numbers_are($topic, [ 13 .. 15 ], 'when it has left, reading goes on from its offsets');
 	return;
 }
 

@@ -150,7 +150,15 @@ sub java
 	my ($self, @args) = @_;
 	my $opt = ref $args[0] ? shift @args : {};
 
-	return _run($opt, $self->_java('-XX:TieredStopAtLevel=1'), @args);
+	return _run($opt, $self->java_command(@args));
+}
+
+# The command line of that, for one that stays.
+sub java_command
+{
+	my ($self, @args) = @_;
+
+	return ($self->_java('-XX:TieredStopAtLevel=1'), @args);
 }
 
 # Runs kcat against the broker; options as for java().
