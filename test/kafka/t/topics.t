@@ -132,7 +132,7 @@ sub stopped_and_told
 	return;
 }
 
-# Before anybody has looked.
+# Perhaps before anybody has looked.
 sub made_anew_at_once
 {
 	my $name = 'again_at_once';
@@ -143,6 +143,7 @@ sub made_anew_at_once
 	numbers_are($name, [ 1 .. 5 ], 'at once: a topic is read');
 	$kafka->delete_topic($name);
 	$kafka->create_topic($name);
+	state_is($name, 'stopped', qr/nexus_seek\(\) says where to go on/, 'at once: made anew, and empty');
 	numbers($kafka, $name, [ 11 .. 30 ]);
 	stopped_and_told($name, 'at once', [ 11 .. 30 ]);
 	return;
