@@ -142,13 +142,13 @@ nexus_seek(PG_FUNCTION_ARGS)
 				 errmsg("partition must not be negative")));
 
 	pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	if (pipeline->paused)
-		hold_until_transaction_end(MyDatabaseId, pipeline->name);
-	if (!pipeline->paused || has_worker(pipeline->name))
+	if (!pipeline->paused)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("pipeline \"%s\" is not paused", pipeline->name),
 				 errhint("Call nexus_pause() before, and nexus_resume() after.")));
+	/* one may be on its way up still, or down */
+	hold_until_transaction_end(MyDatabaseId, pipeline->name);
 	SPI_connect();
 	n = seek(pipeline, &position, topic, partition);
 	SPI_finish();

@@ -104,6 +104,21 @@ catalog_offsets_forget(const char *pipeline)
 	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
 }
 
+void
+catalog_offset_forget(const char *pipeline, const PartitionOffset *offset)
+{
+	static CatalogQuery query = {
+		"DELETE FROM @nexus_offsets WHERE pipeline OPERATOR(pg_catalog.=) $1 AND topic OPERATOR(pg_catalog.=) $2"
+		" AND partition OPERATOR(pg_catalog.=) $3",
+		3, {TEXTOID, TEXTOID, INT4OID}
+	};
+	Datum		values[3] = {
+		CStringGetTextDatum(pipeline), CStringGetTextDatum(offset->topic), Int32GetDatum(offset->partition)
+	};
+
+	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
+}
+
 /* Offsets that didn't know their cluster learn it. */
 void
 catalog_offsets_name_cluster(const char *pipeline, const char *cluster_id)

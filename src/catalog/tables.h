@@ -124,6 +124,7 @@ extern void catalog_offset_add(const char *pipeline, const PartitionOffset *offs
 extern uint64 catalog_offsets_set(const char *pipeline, const char *topic, int32 partition, int64 offset,
 								  TimestampTz start_time);
 extern void catalog_offsets_forget(const char *pipeline);
+extern void catalog_offset_forget(const char *pipeline, const PartitionOffset *offset);
 extern void catalog_offsets_name_cluster(const char *pipeline, const char *cluster_id);
 
 typedef struct OffsetMove

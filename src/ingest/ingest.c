@@ -29,6 +29,7 @@
 #define NO_TOPIC_DELAY_MS	1000
 #define IN_TROUBLE_MS		5000
 #define MIRROR_EVERY_MS		5000
+#define LAST_MIRROR_MS		200
 #define NUDGE_EVERY_MS		20
 #define LAG_EVERY_MS		100
 #define FIRST_RETRY_MS		50
@@ -58,6 +59,7 @@ ingest_stop(Ingest *ingest, const char *reason,...)
 	vsnprintf(text, sizeof(text), reason, args);
 	va_end(args);
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
+	ingest->doubtful = true;
 	await_resume(text);
 }
 
@@ -81,7 +83,7 @@ load_pipeline(void *arg)
 	if (!catalog_locate())
 		return;
 	ingest->pipeline = catalog_pipeline(MyJob->name, ingest->context);
-	if (ingest->pipeline == NULL)
+	if (ingest->pipeline == NULL || ingest->pipeline->paused)
 		return;
 	ingest->room_for = partitions_count(ingest, catalog_offsets(MyJob->name, CurrentMemoryContext));
 	ingest->group_id = MemoryContextStrdup(ingest->context, group_id(ingest->pipeline));
@@ -156,10 +158,9 @@ static long
 learn(Ingest *ingest, const KafkaAnswer *answer)
 {
 	char	   *missing = topics_missing(ingest->pipeline, answer);
-	bool		any = answer->ntopics > 0;
 
 	link_heard(&ingest->link);
-	if (!any || (missing && topics_listed(ingest->pipeline) == NIL))
+	if (missing && !(topics_any(ingest->pipeline, answer) && start_without_all_topics(ingest->pipeline)))
 	{
 		if (ingest->assigned)
 			worker_restart();
@@ -180,6 +181,14 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	if (ingest->retry_at == 0)
 		job_set_state(MyJob, JOB_RUNNING, "%s", missing ? missing : "");
 	return missing ? NO_TOPIC_DELAY_MS : LOOK_EVERY_MS;
+}
+
+/* The broker, or a topic, was gone: nothing is taken in before it is known to be the same. */
+static void
+doubt(Ingest *ingest, int delay_ms)
+{
+	ingest->doubtful = true;
+	ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
 }
 
 static void
@@ -347,7 +356,10 @@ fetch_and_take_in(Ingest *ingest)
 		return false;
 
 	/* what is tried again, is so together with what came since: that may be evidence (apply.c) */
-	partitions_check_messages(ingest, batch_fetch(ingest->batch, ingest->link.client));
+	if (!ingest->doubtful)
+		partitions_check_messages(ingest, batch_fetch(ingest->batch, ingest->link.client));
+	if (!ingest->doubtful && kafka_consumer_topic_gone(ingest->link.client))
+		doubt(ingest, NO_TOPIC_DELAY_MS);
 	if (batch_is_empty(ingest->batch))
 	{
 		note_events(ingest);
@@ -399,10 +411,7 @@ leave_if_idle(Ingest *ingest)
 {
 	if (ingest->pipeline->on_demand && ingest->ticket == 0 && batch_is_empty(ingest->batch) &&
 		pg_atomic_read_u64(&MyJob->asked) <= pg_atomic_read_u64(&MyJob->answered))
-	{
-		partitions_mirror(ingest);
 		worker_restart();
-	}
 }
 
 /* ---- the loop ---- */
@@ -456,18 +465,25 @@ tend_progress(Ingest *ingest, bool busy)
 	}
 	if (ingest->mirror_pending && now >= ingest->next_mirror)
 	{
-		partitions_mirror(ingest);
+		partitions_mirror(ingest, 0);
 		ingest->mirror_pending = false;
 		ingest->next_mirror = TimestampTzPlusMilliseconds(now, MIRROR_EVERY_MS);
 	}
 	return behind;
 }
 
-/* librdkafka doesn't end while messages of it are out. Runs before the link is closed. */
+/*
+ * Runs before the link is closed. Who goes on in the group finds in it what was taken in;
+ * librdkafka doesn't end while messages of it are out.
+ */
 static void
-release_messages(int code, Datum arg)
+finish(int code, Datum arg)
 {
-	batch_release(((Ingest *) DatumGetPointer(arg))->batch);
+	Ingest	   *ingest = (Ingest *) DatumGetPointer(arg);
+
+	if (ingest->link.reachable && !ingest->doubtful)
+		partitions_mirror(ingest, LAST_MIRROR_MS);
+	batch_release(ingest->batch);
 }
 
 void
@@ -491,7 +507,7 @@ nexus_ingest_main(Datum arg)
 		settings[nsettings++] = (KafkaSetting) {"fetch.wait.max.ms", "20"};
 	while (!link_open(&ingest->link, KAFKA_CONSUMER, settings, nsettings))
 		worker_wait(-1, -1);
-	before_shmem_exit(release_messages, PointerGetDatum(ingest));
+	before_shmem_exit(finish, PointerGetDatum(ingest));
 	ingest->next_look = GetCurrentTimestamp();
 
 	for (;;)
@@ -500,7 +516,8 @@ nexus_ingest_main(Datum arg)
 		bool		behind;
 
 		worker_service();
-		link_serve(&ingest->link);
+		if (link_serve(&ingest->link))
+			doubt(ingest, 0);
 		serve_requests(ingest);
 		look_if_due(ingest);
 		busy = fetch_and_take_in(ingest);

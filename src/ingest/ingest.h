@@ -100,7 +100,7 @@ struct Ingest
 	bool		assigned;
 	uint64		topics_hash;	/* of the topics and partitions as last seen */
 	bool		in_trouble;		/* a partition can't be read, and nothing came since */
-	bool		doubtful;		/* the broker said that a topic is gone: when it is there again, is it the same? */
+	bool		doubtful;		/* a topic or the broker was missed: when it is there again, is it the same? */
 
 	MemoryContext look_context;	/* for a look at the topics */
 	MemoryContext question_context;
@@ -209,6 +209,7 @@ typedef struct ReplayRequest
 extern List *topics_listed(const Pipeline *pipeline);
 extern void topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question);
 extern bool topics_include(const Pipeline *pipeline, const char *topic);
+extern bool topics_any(const Pipeline *pipeline, const KafkaAnswer *answer);
 extern char *topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer);
 
 /* ---- partitions.c ---- */
@@ -234,11 +235,14 @@ extern void ingest_run_or_leave(XactBody body, void *arg, MemoryContext context)
 /* Moves offsets over what holds no message (control records, compacted ones). */
 extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset);
 extern void partitions_publish_lag(Ingest *ingest);
-extern void partitions_mirror(Ingest *ingest);
+extern void partitions_mirror(Ingest *ingest, int timeout_ms);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
 pg_noreturn extern void partition_start_over(Ingest *ingest, const IngestPartition *partition);
 
 /* ---- start.c ---- */
+
+/* May reading begin, or go on, while one of several topics isn't there? */
+extern bool start_without_all_topics(const Pipeline *pipeline);
 
 /* Adds new partitions; false if the broker has to be asked first. */
 extern bool start_partitions(Ingest *ingest, List *fresh, const char *cluster_id);

@@ -3,8 +3,8 @@
  *		Which partitions the worker reads, and from where.
  *
  * nexus_offsets decides. Of a pipeline's workers the first one adds the partitions
- * that aren't in it yet (start.c says where they begin); each reads those that are
- * its by their number. The cluster's id stands beside the offsets: where the
+ * with which it begins (start.c says where), and whichever sees them first those that
+ * come later; each reads those that are its by their number. The cluster's id stands beside the offsets: where the
  * broker says another, they mean nothing there, and the pipeline stops. Only an
  * embedded broker, which forgets everything at each start, is begun anew.
  *
@@ -41,9 +41,45 @@ ingest_run_or_leave(XactBody body, void *arg, MemoryContext context)
 typedef struct Reading
 {
 	Ingest	   *ingest;
+	const KafkaAnswer *answer;
 	const char *cluster_id;
 	List	   *offsets;		/* out */
 } Reading;
+
+static const KafkaTopic *
+find_topic(const KafkaAnswer *answer, const char *name)
+{
+	for (size_t i = 0; i < answer->ntopics; i++)
+		if (strcmp(answer->topics[i].name, name) == 0)
+			return &answer->topics[i];
+	return NULL;
+}
+
+/* Is the offset one of a partition that a topic that is there doesn't have? */
+static bool
+is_beyond(const PartitionOffset *offset, const KafkaAnswer *answer)
+{
+	const KafkaTopic *topic = find_topic(answer, offset->topic);
+
+	return topic && offset->partition >= topic->npartitions;
+}
+
+/* Where nexus_seek() has been, a person knows of the topic that was made anew with fewer partitions. */
+static void
+forget_partitions_gone(Reading *reading)
+{
+	ListCell   *lc;
+
+	foreach(lc, reading->offsets)
+	{
+		const PartitionOffset *offset = lfirst(lc);
+
+		if (offset->cluster_id != NULL || !is_beyond(offset, reading->answer))
+			continue;
+		catalog_offset_forget(reading->ingest->pipeline->name, offset);
+		reading->offsets = foreach_delete_current(reading->offsets, lc);
+	}
+}
 
 static void
 read_offsets(void *arg)
@@ -51,9 +87,10 @@ read_offsets(void *arg)
 	Reading    *reading = arg;
 	MemoryContext context = reading->ingest->batch->context;
 
+	reading->offsets = catalog_offsets(reading->ingest->pipeline->name, context);
+	forget_partitions_gone(reading);
 	if (reading->cluster_id[0])
 		catalog_offsets_name_cluster(reading->ingest->pipeline->name, reading->cluster_id);
-	reading->offsets = catalog_offsets(reading->ingest->pipeline->name, context);
 }
 
 static void
@@ -120,18 +157,9 @@ check_cluster(Ingest *ingest, List *offsets, const char *cluster_id)
 			continue;
 		if (strncmp(offset->cluster_id, EMBEDDED_PREFIX, strlen(EMBEDDED_PREFIX)) == 0)
 			partitions_start_over(ingest);
-		ingest_stop(ingest, "the offsets belong to Kafka cluster %s, but the broker is of cluster %s",
+		ingest_stop(ingest, "the offsets belong to Kafka cluster %s, but the broker is of cluster %s: nexus_seek() says where to go on",
 					offset->cluster_id, cluster_id);
 	}
-}
-
-static const KafkaTopic *
-find_topic(const KafkaAnswer *answer, const char *name)
-{
-	for (size_t i = 0; i < answer->ntopics; i++)
-		if (strcmp(answer->topics[i].name, name) == 0)
-			return &answer->topics[i];
-	return NULL;
 }
 
 static void
@@ -142,11 +170,10 @@ check_partitions(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
 	foreach(lc, offsets)
 	{
 		const PartitionOffset *offset = lfirst(lc);
-		const KafkaTopic *topic = find_topic(answer, offset->topic);
 
-		if (topic && offset->partition >= topic->npartitions && topics_include(ingest->pipeline, topic->name))
-			ingest_stop(ingest, "topic \"%s\" had a partition %d and now has %d partitions: it was made anew",
-						offset->topic, offset->partition, topic->npartitions);
+		if (is_beyond(offset, answer) && topics_include(ingest->pipeline, offset->topic))
+			ingest_stop(ingest, "topic \"%s\" was made anew: it had a partition %d and now has %d partitions; nexus_seek() says where to go on",
+						offset->topic, offset->partition, find_topic(answer, offset->topic)->npartitions);
 	}
 }
 
@@ -281,7 +308,8 @@ take_up(Ingest *ingest, List *mine)
 
 		p->topic = MemoryContextStrdup(ingest->context, offset->topic);
 		p->partition = offset->partition;
-		p->next = p->mirrored = offset->offset;
+		p->next = offset->offset;
+		p->mirrored = -1;
 		p->from_ms = p->next == OFFSET_BY_TIME ? message_unix_ms(offset->start_time) : -1;
 		p->last_offset = offset->last_offset;
 		p->last_hash = offset->last_hash;
@@ -289,6 +317,7 @@ take_up(Ingest *ingest, List *mine)
 		p->stat = partition_stat(MyJob, p->topic, p->partition);
 	}
 	partitions_assign(ingest);
+	ingest->doubtful = false;
 }
 
 /* ---- what the broker said ---- */
@@ -322,7 +351,7 @@ bool
 partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 {
 	char		cluster_id[sizeof(answer->cluster_id)];
-	Reading		reading = {ingest, cluster_id, NIL};
+	Reading		reading = {ingest, answer, cluster_id, NIL};
 	uint64		hash = topics_hash(ingest, answer);
 	List	   *fresh;
 	List	   *mine;
@@ -342,8 +371,8 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 	fresh = new_partitions(ingest, reading.offsets, answer);
 	if (fresh != NIL || (!ingest->pipeline->started && MyJob->part == 0))
 	{
-		if (MyJob->part != 0)
-			return false;		/* the first worker adds them */
+		if (MyJob->part != 0 && !ingest->pipeline->started)
+			return false;		/* the first worker begins */
 		if (!start_partitions(ingest, fresh, cluster_id))
 			return false;		/* it has to ask first */
 		ingest_run_or_leave(read_offsets, &reading, ingest->batch->context);
@@ -455,7 +484,7 @@ partitions_publish_lag(Ingest *ingest)
 }
 
 void
-partitions_mirror(Ingest *ingest)
+partitions_mirror(Ingest *ingest, int timeout_ms)
 {
 	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
 	int			n = 0;
@@ -472,7 +501,7 @@ partitions_mirror(Ingest *ingest)
 	if (n > 0)
 	{
 		XLogFlush(ingest->last_commit); /* the broker must not know more than the disk */
-		kafka_consumer_mirror(ingest->link.client, positions, n);
+		kafka_consumer_mirror(ingest->link.client, positions, n, timeout_ms);
 	}
 	pfree(positions);
 }

@@ -57,7 +57,7 @@ carry_out(Ingest *ingest, List *offsets)
 	ingest->pipeline->started = true;
 }
 
-/* A question that waits to be asked. */
+/* A question that waits to be asked, possibly for days: its lists have a memory of their own. */
 static void
 must_ask(Ingest *ingest, List *offsets, const char *group)
 {
@@ -77,6 +77,16 @@ must_ask(Ingest *ingest, List *offsets, const char *group)
 	}
 	ingest->question_group = group;
 	MemoryContextSwitchTo(before);
+}
+
+/*
+ * A topic that comes later begins at its beginning: that is what earliest and latest say,
+ * but not what a time, a group or given offsets say.
+ */
+bool
+start_without_all_topics(const Pipeline *pipeline)
+{
+	return pipeline->started || strcmp(pipeline->start, "earliest") == 0 || strcmp(pipeline->start, "latest") == 0;
 }
 
 bool
@@ -175,11 +185,11 @@ start_take_answer(Ingest *ingest, const KafkaAnswer *answer)
 		ingest_run_or_leave(move_from_times, &beginning, ingest->batch->context);
 		return true;
 	}
-	if (answer->group_members > 0)
+	if (answer->group_members != 0)
 	{
 		job_set_state(MyJob, JOB_WAITING,
-					  "consumer group \"%s\" has %d members still: end them, and reading goes on from their offsets",
-					  group, answer->group_members);
+					  "consumer group \"%s\" has %smembers still: end them, and reading goes on from their offsets",
+					  group, answer->group_members > 0 ? psprintf("%d ", answer->group_members) : "");
 		return false;
 	}
 	offsets = answered_offsets(answer, OFFSET_EARLIEST, &unknown);

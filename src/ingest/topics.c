@@ -74,13 +74,21 @@ topics_include(const Pipeline *pipeline, const char *topic)
 	return is_pattern(pipeline) ? matches(pipeline, topic) : is_listed(topics_listed(pipeline), topic);
 }
 
+bool
+topics_any(const Pipeline *pipeline, const KafkaAnswer *answer)
+{
+	for (size_t i = 0; i < answer->ntopics; i++)
+		if (topics_include(pipeline, answer->topics[i].name))
+			return true;
+	return false;
+}
+
 /* What is listed and isn't there, for people; NULL: nothing. */
 char *
 topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer)
 {
 	List	   *names = topics_listed(pipeline);
 	ListCell   *lc;
-	bool		any = false;
 
 	foreach(lc, names)
 	{
@@ -91,7 +99,5 @@ topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer)
 		if (!there)
 			return psprintf("topic \"%s\" does not exist on the broker", (char *) lfirst(lc));
 	}
-	for (size_t i = 0; i < answer->ntopics && !any; i++)
-		any = topics_include(pipeline, answer->topics[i].name);
-	return any ? NULL : psprintf("no topic matches \"%s\"", pipeline->topic);
+	return topics_any(pipeline, answer) ? NULL : psprintf("no topic matches \"%s\"", pipeline->topic);
 }

@@ -46,6 +46,8 @@ record_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 	KafkaClient *client = opaque;
 	char		text[sizeof(client->last_failure.text)];
 
+	if (code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || kafka_fate(code) == KAFKA_FATE_NO_TOPIC)
+		client->topic_gone = true;
 	if (code == RD_KAFKA_RESP_ERR__FATAL)
 	{
 		client->fatal = true;

@@ -57,6 +57,8 @@ static const Property consumer_properties[] = {
 	/* bounded memory: the default is 64 MiB; see kafka_consumer_memory() too */
 	{"fetch.max.bytes", "2097152"},
 	{"fetch.error.backoff.ms", "200"},
+	/* a topic that is deleted and made again at once is missed in between, before it is read on */
+	{"topic.metadata.refresh.fast.interval.ms", "10"},
 };
 
 #define lengthof(a) (sizeof(a) / sizeof((a)[0]))

@@ -62,6 +62,7 @@ kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_
 	if (client->assigned)
 		rd_kafka_topic_partition_list_destroy(client->assigned);
 	client->assigned = list;
+	client->topic_gone = false;
 	return true;
 }
 
@@ -126,6 +127,17 @@ reserve(KafkaClient *client, size_t max)
 	return true;
 }
 
+bool
+kafka_consumer_topic_gone(const KafkaClient *client)
+{
+	return client->topic_gone;
+}
+
+/*
+ * When a topic that went away is there again, it may be another one, of which librdkafka
+ * goes on reading at the old offset. That it went away is told by a callback that stands
+ * among the messages (client.c): neither they nor what follows is handed over.
+ */
 size_t
 kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 {
@@ -143,7 +155,9 @@ kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 	{
 		rd_kafka_message_t *rkm = client->fetched[i];
 
-		if (rkm->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (client->topic_gone)
+			rd_kafka_message_destroy(rkm);
+		else if (rkm->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		{
 			fill_message(rkm, &messages[n++]);
 			if (from_common)
@@ -214,11 +228,19 @@ kafka_consumer_nudge(KafkaClient *client)
 }
 
 void
-kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n)
+kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = make_list(positions, n);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(client->rk);
+	rd_kafka_event_t *done = NULL;
 
 	/* nobody depends on it: a failure (no right to the group, say) only leaves the tools without a lag */
-	(void) rd_kafka_commit(client->rk, list, 1);
+	if (timeout_ms == 0)
+		(void) rd_kafka_commit(client->rk, list, 1);
+	else if (rd_kafka_commit_queue(client->rk, list, queue, NULL, NULL) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		done = rd_kafka_queue_poll(queue, timeout_ms);
+	if (done)
+		rd_kafka_event_destroy(done);
+	rd_kafka_queue_destroy(queue);
 	rd_kafka_topic_partition_list_destroy(list);
 }

@@ -191,7 +191,7 @@ await_group(Enquirer *e, rd_kafka_queue_t *queue, rd_kafka_event_t **event)
 }
 
 static bool
-ask_members(Enquirer *e, rd_kafka_queue_t *queue)
+ask_members(Enquirer *e, rd_kafka_queue_t *queue, bool *dead)
 {
 	const char *groups[] = {e->group};
 	rd_kafka_event_t *event;
@@ -206,8 +206,12 @@ ask_members(Enquirer *e, rd_kafka_queue_t *queue)
 	descriptions = rd_kafka_DescribeConsumerGroups_result_groups(rd_kafka_event_DescribeConsumerGroups_result(event), &n);
 	error = n == 1 ? rd_kafka_ConsumerGroupDescription_error(descriptions[0]) : NULL;
 	ok = error == NULL || fail(e, rd_kafka_error_code(error), rd_kafka_error_string(error));
+	*dead = true;
 	if (ok && n == 1)
+	{
 		e->answer.group_members = (int) rd_kafka_ConsumerGroupDescription_member_count(descriptions[0]);
+		*dead = rd_kafka_ConsumerGroupDescription_state(descriptions[0]) == RD_KAFKA_CONSUMER_GROUP_STATE_DEAD;
+	}
 	rd_kafka_event_destroy(event);
 	return ok;
 }
@@ -244,11 +248,68 @@ ask_committed(Enquirer *e, rd_kafka_queue_t *queue)
 	return ok;
 }
 
+/* Its members, of a group that refuses to have its offsets altered; *failed: the error if it is another one. */
+static void
+note_alteration(Enquirer *e, rd_kafka_resp_err_t code, rd_kafka_resp_err_t *failed)
+{
+	if (code == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID)
+		e->answer.group_members = KAFKA_MEMBERS_UNCOUNTED;
+	else if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		*failed = code;
+}
+
+/*
+ * Whether a group that calls itself dead, and yet has offsets, has members: it then is of
+ * the protocol of KIP-848, which librdkafka's question doesn't know. While such a group has
+ * members it refuses to have its offsets altered from outside; they are set to what they are.
+ */
+static bool
+ask_by_altering(Enquirer *e, rd_kafka_queue_t *queue)
+{
+	rd_kafka_topic_partition_list_t *same = rd_kafka_topic_partition_list_new(e->positions->cnt);
+	rd_kafka_AlterConsumerGroupOffsets_t *request;
+	rd_kafka_event_t *event;
+	const rd_kafka_group_result_t **groups;
+	const rd_kafka_topic_partition_list_t *altered;
+	rd_kafka_resp_err_t failed = RD_KAFKA_RESP_ERR_NO_ERROR;
+	size_t		n;
+
+	for (int i = 0; i < e->positions->cnt; i++)
+	{
+		const rd_kafka_topic_partition_t *p = &e->positions->elems[i];
+
+		if (p->offset >= 0)
+			rd_kafka_topic_partition_list_add(same, p->topic, p->partition)->offset = p->offset;
+	}
+	if (same->cnt == 0)
+	{
+		rd_kafka_topic_partition_list_destroy(same);
+		return true;
+	}
+	request = rd_kafka_AlterConsumerGroupOffsets_new(e->group, same);
+	rd_kafka_AlterConsumerGroupOffsets(e->client->rk, &request, 1, NULL, queue);
+	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
+	rd_kafka_topic_partition_list_destroy(same);
+	if (!await_group(e, queue, &event))
+		return false;
+	groups = rd_kafka_AlterConsumerGroupOffsets_result_groups(rd_kafka_event_AlterConsumerGroupOffsets_result(event), &n);
+	if (n == 1)
+	{
+		altered = rd_kafka_group_result_partitions(groups[0]);
+		note_alteration(e, rd_kafka_error_code(rd_kafka_group_result_error(groups[0])), &failed);
+		for (int i = 0; altered && i < altered->cnt; i++)
+			note_alteration(e, altered->elems[i].err, &failed);
+	}
+	rd_kafka_event_destroy(event);
+	return failed == RD_KAFKA_RESP_ERR_NO_ERROR || fail(e, failed, NULL);
+}
+
 static bool
 ask_group(Enquirer *e)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(e->client->rk);
-	bool		ok = ask_members(e, queue) && ask_committed(e, queue);
+	bool		dead;
+	bool		ok = ask_members(e, queue, &dead) && ask_committed(e, queue) && (!dead || ask_by_altering(e, queue));
 
 	rd_kafka_queue_destroy(queue);
 	return ok;

@@ -43,6 +43,7 @@ struct KafkaClient
 	size_t		next_event;
 	size_t		maxevents;
 	bool		needs_nudge;
+	bool		topic_gone;
 	Lane	   *lanes;
 	size_t		nlanes;
 	size_t		next_lane;

@@ -61,6 +61,8 @@ typedef struct KafkaPosition
 #define KAFKA_OFFSET_END		(-1)
 #define KAFKA_OFFSET_UNKNOWN	(-1001)
 
+#define KAFKA_MEMBERS_UNCOUNTED	(-1)
+
 /* ---- client.c ---- */
 
 /* NULL and *failure if a setting is refused or no handle can be made. */
@@ -241,6 +243,9 @@ extern size_t kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, 
 extern const KafkaEvent *kafka_consumer_next_event(KafkaClient *client);
 extern void kafka_message_release(KafkaMessage *message);
 
+/* A topic or a partition went away. Nothing more is fetched until the next assignment. */
+extern bool kafka_consumer_topic_gone(const KafkaClient *client);
+
 /* The i-th header; false when there are no more. */
 extern bool kafka_message_header(const KafkaMessage *message, size_t i, KafkaHeader *header);
 
@@ -254,8 +259,11 @@ extern int64_t kafka_consumer_end_offset(KafkaClient *client, const char *topic,
  */
 extern void kafka_consumer_nudge(KafkaClient *client);
 
-/* Tells the broker the offsets, for the tools that show lag; doesn't wait. */
-extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n);
+/*
+ * Tells the broker the offsets, for the tools that show lag and for who goes on
+ * in the same group. Waits so long for its answer, 0: not at all.
+ */
+extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms);
 
 /* ---- enquiry.c ---- */
 
@@ -314,7 +322,7 @@ typedef struct KafkaAnswer
 	size_t		ntopics;
 	KafkaPosition *positions;	/* of the question's, in its order; KAFKA_OFFSET_UNKNOWN: nothing committed */
 	size_t		npositions;
-	int			group_members;	/* of the question's group */
+	int			group_members;	/* of the question's group, or KAFKA_MEMBERS_UNCOUNTED: some */
 } KafkaAnswer;
 
 /* The answer makes the client's fd readable. False if a question is under way already. */

@@ -198,6 +198,7 @@ nexus_launcher_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	ConfigReloadPending = true; /* as in worker_begin() */
 	nexus_shared->launcher_latch = MyLatch;
 	on_shmem_exit(forget_latch, 0);
 	BackgroundWorkerUnblockSignals();

@@ -170,11 +170,12 @@ link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nse
 	return true;
 }
 
-void
+bool
 link_serve(KafkaLink *link)
 {
 	KafkaFailure failure;
 	char		bootstrap[sizeof(link->bootstrap)];
+	bool		lost;
 
 	kafka_client_serve(link->client);
 
@@ -185,7 +186,8 @@ link_serve(KafkaLink *link)
 							 job_kind_name(MyJob->kind), failure.text)));
 		proc_exit(0);			/* not at once: it may be the same again */
 	}
-	if (kafka_client_lost(link->client))
+	lost = kafka_client_lost(link->client);
+	if (lost)
 	{
 		link->next_probe = GetCurrentTimestamp();
 		link->reachable = false;
@@ -193,10 +195,11 @@ link_serve(KafkaLink *link)
 	if (link->reloads != worker_reloads)
 		heed_reload(link);
 	if (!nexus_embedded_broker)
-		return;
+		return lost;
 	embedded_bootstrap(bootstrap, sizeof(bootstrap));
 	if (bootstrap[0] && strcmp(bootstrap, link->bootstrap) != 0)
 		worker_restart();
+	return lost;
 }
 
 bool

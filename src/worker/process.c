@@ -100,6 +100,7 @@ worker_begin(Datum main_arg, JobKind kind)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, handle_sigterm);
+	ConfigReloadPending = true; /* a SIGHUP since the fork was ignored */
 	on_proc_exit(leave_hard_if_needed, 0);
 
 	MyJob = &nexus_shared->jobs[DatumGetInt32(main_arg)];

@@ -373,8 +373,11 @@ typedef struct KafkaLink
 /* False (and the job's state says why) while there is nothing to connect to. */
 extern bool link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nsettings);
 
-/* Serves the client, watches over it; restarts the worker for another broker or a fatal error. */
-extern void link_serve(KafkaLink *link);
+/*
+ * Serves the client, watches over it; restarts the worker for another broker or a fatal
+ * error. True once after all brokers were gone: what answers next may be another cluster.
+ */
+extern bool link_serve(KafkaLink *link);
 
 /* Something came from the broker; and with it the worker can do its work. */
 extern void link_heard(KafkaLink *link);

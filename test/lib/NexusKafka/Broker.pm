@@ -39,6 +39,7 @@ sub new
 		dir => $dir,
 		log_file => _log_file($dir),
 		heap => $opt{heap} // '512m',
+		conf => $opt{conf} // {},
 		port => _free_port(),
 		sasl_port => _free_port(),
 		controller_port => _free_port(),
@@ -46,7 +47,7 @@ sub new
 
 	push @brokers, $self;
 	$self->_make_certificate;
-	$self->_write_properties(%{ $opt{conf} // {} });
+	$self->_write_properties;
 	$self->java('kafka.tools.StorageTool', 'format', '-t', _cluster_id(), '-c', "$dir/server.properties");
 	$self->start if $opt{start} // 1;
 	return $self;
@@ -100,6 +101,17 @@ sub kill9
 sub freeze { return kill 'STOP', $_[0]{pid} // croak 'the broker does not run' }
 sub resume { return $_[0]{pid} && kill 'CONT', $_[0]{pid} }
 
+# Starts again at the address of another broker, which has ended: with its own data.
+sub take_place_of
+{
+	my ($self, $other) = @_;
+
+	$self->stop;
+	$self->{$_} = $other->{$_} for qw(port sasl_port);
+	$self->_write_properties;
+	return $self->start;
+}
+
 sub create_topic
 {
 	my ($self, $name, $partitions, %config) = @_;
@@ -138,7 +150,15 @@ sub java
 	my ($self, @args) = @_;
 	my $opt = ref $args[0] ? shift @args : {};
 
-	return _run($opt, $self->_java('-XX:TieredStopAtLevel=1'), @args);
+	return _run($opt, $self->java_command(@args));
+}
+
+# The command line of that, for one that stays.
+sub java_command
+{
+	my ($self, @args) = @_;
+
+	return ($self->_java('-XX:TieredStopAtLevel=1'), @args);
 }
 
 # Runs kcat against the broker; options as for java().
@@ -245,7 +265,7 @@ sub _make_certificate
 
 sub _write_properties
 {
-	my ($self, %conf) = @_;
+	my ($self) = @_;
 	my $module = 'org.apache.kafka.common.security';
 	my %properties = (
 		'process.roles' => 'broker,controller',
@@ -274,7 +294,7 @@ sub _write_properties
 		'transaction.state.log.num.partitions' => 1,
 		'group.initial.rebalance.delay.ms' => 0,
 		'auto.create.topics.enable' => 'false',
-		%conf);
+		%{ $self->{conf} });
 
 	open(my $file, '>', "$self->{dir}/server.properties") or die "server.properties: $!";
 	print $file map { "$_=$properties{$_}\n" } sort keys %properties;

@@ -14,7 +14,7 @@ use IPC::Run ();
 use JSON::PP;
 use PostgreSQL::Test::Utils;
 
-our @EXPORT = qw(kafkajs_produce kafkajs_consume kafkajs_partitions);
+our @EXPORT = qw(kafkajs_produce kafkajs_consume kafkajs_start kafkajs_stop kafkajs_partitions);
 
 my $scripts = dirname(__FILE__) . '/../../interop';
 my $json = JSON::PP->new->canonical->utf8;
@@ -36,6 +36,24 @@ sub kafkajs_consume
 	my ($kafka, $topic, $count) = @_;
 
 	return map { _bytes($json->decode($_)) } _node('', 'consume.js', $kafka->bootstrap, $topic, $count);
+}
+
+# Starts the old consumer, which writes the keys that it has processed to the file;
+# kafkajs_stop() has it leave its group in an orderly way.
+sub kafkajs_start
+{
+	my ($kafka, $topic, $file) = @_;
+
+	return IPC::Run::start([ 'node', "$scripts/group.js", $kafka->bootstrap, $topic, $file ]);
+}
+
+sub kafkajs_stop
+{
+	my ($run) = @_;
+
+	$run->signal('TERM');
+	$run->finish or croak 'node group.js failed';
+	return;
 }
 
 # The partition of each key, among so many.

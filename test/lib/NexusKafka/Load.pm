@@ -13,7 +13,8 @@ use IPC::Run ();
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-our @EXPORT = qw(scaled silent_port session_value kcat_start clients_start clients_stop exactly_once_ok);
+our @EXPORT = qw(scaled silent_port session_value kcat_start numbers numbers_start numbers_stop
+	clients_start clients_stop exactly_once_ok);
 
 # The issue's figure times NEXUS_TEST_SCALE (1: the figure itself). Without that
 # variable the default, which is smaller only where the figure would take minutes.
@@ -54,6 +55,49 @@ sub kcat_start
 
 	append_to_file($file, join '', map { "$_\t" . session_value($_) . "\n" } @keys);
 	return IPC::Run::start([ 'kcat', '-P', '-b', $kafka->bootstrap, '-t', $topic, '-p', 0, '-K', "\t" ], '<', $file);
+}
+
+# The messages {"n":…} of these numbers, each under its number as key, into the topic.
+# Options: partition.
+sub numbers
+{
+	my ($kafka, $topic, $numbers, %opt) = @_;
+
+	$kafka->kcat({ stdin => join '', map { qq($_\t{"n":$_}\n) } @$numbers },
+		'-P', '-t', $topic, '-K', "\t", (defined $opt{partition} ? ('-p', $opt{partition}) : ()));
+	return;
+}
+
+# Starts to publish such messages, some two thousand a second, from 1 on, until
+# numbers_stop(), which answers the last.
+sub numbers_start
+{
+	my ($kafka, $topic) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir();
+	my $program = <<'END';
+$| = 1;
+my ($dir, $n) = (@ARGV, 0);
+until (-e "$dir/stop" || getppid() == 1)
+{
+	print map { $n++; qq($n\t{"n":$n}\n) } 1 .. 20;
+	select(undef, undef, undef, 0.01);
+}
+open(my $last, '>', "$dir/last") or die $!;
+print $last $n;
+END
+
+	my $run = IPC::Run::start([ $^X, '-e', $program, $dir ], '|',
+		[ 'kcat', '-P', '-b', $kafka->bootstrap, '-t', $topic, '-K', "\t" ]);
+	return { dir => $dir, run => $run };
+}
+
+sub numbers_stop
+{
+	my ($numbers) = @_;
+
+	append_to_file("$numbers->{dir}/stop", '');
+	$numbers->{run}->finish or die 'publishing numbers failed';
+	return slurp_file("$numbers->{dir}/last");
 }
 
 # Starts a client (client.pl says what it does) for each database that is named; they
