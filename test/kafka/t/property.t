@@ -15,7 +15,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-my $steps = scaled(1000, 60);
+my $steps = scaled(1000, 150);
 my $partitions = 3;
 my $keys = 40;
 my $topic = 'stream';
