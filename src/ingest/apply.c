@@ -354,7 +354,8 @@ apply_batch(Ingest *ingest, ErrorData **error)
 	while (outcome == APPLY_DONE && !batch_is_empty(ingest->batch))
 	{
 		outcome = apply_range(ingest, ingest->batch->next,
-							  batch_slice(ingest->batch, ingest->pipeline->batch_bytes), true, error);
+							  batch_slice(ingest->batch, ingest->pipeline->batch_messages, ingest->pipeline->batch_bytes),
+							  true, error);
 		worker_service();
 	}
 	return outcome;

@@ -31,6 +31,7 @@
 #define MIRROR_EVERY_MS		5000
 #define NUDGE_EVERY_MS		20
 #define LAG_EVERY_MS		100
+#define LEAST_ROOM			100		/* messages: more than one is evidence for another (apply.c) */
 #define FIRST_RETRY_MS		50
 #define LONGEST_RETRY_MS	5000
 
@@ -100,7 +101,7 @@ start(void)
 		ReThrowError(error);
 	if (ingest->pipeline == NULL)
 		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
-	ingest->batch = batch_create(ingest->context, ingest->pipeline->batch_messages);
+	ingest->batch = batch_create(ingest->context, Max(ingest->pipeline->batch_messages, LEAST_ROOM));
 	ingest->ledger = &offsets_ledger;
 
 	/* rows and offset are lost together, and Kafka has the messages still */

@@ -137,7 +137,7 @@ batch_is_empty(const Batch *batch)
 }
 
 /* The end of the range from batch->next on that is at most max_bytes, or one message. */
-extern int	batch_slice(const Batch *batch, int max_bytes);
+extern int	batch_slice(const Batch *batch, int max_messages, int max_bytes);
 extern int	batch_count_live(const Batch *batch, int lo, int hi);
 extern int	batch_first_live(const Batch *batch, int lo, int hi);
 

@@ -78,6 +78,14 @@ $node->wait_rows('postgres', "prospect_tracking WHERE message_id = '$id'", 1);
 $node->wait_rows('postgres', 'nexus_dead_letters', 6);
 pass('another message passes: it was the message');
 
+# Also where a transaction has room for one message only.
+$node->safe_psql('postgres', q(SELECT nexus_alter_pipeline('prospect_tracking', options => '{"batch_messages": 1}')));
+$node->produce('postgres', { fingerprint => $_ }) for qw(raise-XX000 raise-42501 fine);
+$node->wait_rows('postgres', 'prospect_tracking', $rows += 2);
+$node->wait_rows('postgres', 'nexus_dead_letters', 8);
+pass('a batch of one message has evidence in the next ones');
+$node->safe_psql('postgres', q(SELECT nexus_alter_pipeline('prospect_tracking', options => '{"batch_messages": 1000}')));
+
 # A data error needs no other evidence.
 $node->produce('postgres', { fingerprint => 'raise-22000' });
 $node->wait_rows('postgres', q(nexus_dead_letters WHERE sqlstate = '22000'), 1);
@@ -107,7 +115,7 @@ foreach my $sqlstate (qw(40001 53100 57014))
 	$node->safe_psql('postgres', 'ALTER TABLE prospect_tracking ENABLE TRIGGER raise');
 	pass("$sqlstate is retried until it passes");
 }
-dead_letters_are(7, 'none of those was a dead letter');
+dead_letters_are(9, 'none of those was a dead letter');
 
 no_crash_ok($node);
 done_testing();
