@@ -41,6 +41,8 @@ batch_fetch(Batch *batch, KafkaClient *client)
 	if (bytes > MOST_BYTES_WAITING && batch->n - batch->next > FEW_MESSAGES)
 		return first;
 	batch->n += (int) kafka_consumer_fetch(client, batch->messages + first, batch->max - first);
+	if (batch->n > first)
+		batch->witness = 0;
 	return first;
 }
 
@@ -62,7 +64,7 @@ batch_release(Batch *batch)
 		kafka_message_release(&batch->messages[i]);
 		batch->dead[i] = NULL;
 	}
-	batch->n = batch->next = 0;
+	batch->n = batch->next = batch->witness = 0;
 	batch->undecodable = -1;
 	MemoryContextReset(batch->context);
 }

@@ -37,6 +37,7 @@ typedef struct Batch
 	int			n;
 	int			next;			/* those before are taken in */
 	int			max;
+	int			witness;		/* the last one asked for evidence (apply.c); 0: none since the last fetch */
 
 	/* what a messages function shows: live ones of [lo, hi) */
 	int			lo;
