@@ -229,7 +229,10 @@ passes(Ingest *ingest, int lo, int hi)
 	return attempt.passed || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
 }
 
-/* Does the statement pass, now, for any other message of the batch? */
+/*
+ * Does the statement pass, now, for any other message of the batch? Those that came
+ * last are asked first, and at the next try those before them.
+ */
 static bool
 has_witness(Ingest *ingest, int suspect)
 {
@@ -239,8 +242,10 @@ has_witness(Ingest *ingest, int suspect)
 	if (suspect + 1 < batch->n && batch_count_live(batch, suspect + 1, batch->n) > 1 &&
 		passes(ingest, suspect + 1, batch->n))
 		return true;
-	for (int i = batch->n - 1; i >= 0 && asked < MOST_WITNESSES; i--)
+	for (int n = 0; n < batch->n && asked < MOST_WITNESSES; n++)
 	{
+		int			i = batch->witness = (batch->witness + batch->n - 1) % batch->n;
+
 		if (i == suspect || batch->dead[i])
 			continue;
 		asked++;
@@ -354,7 +359,8 @@ apply_batch(Ingest *ingest, ErrorData **error)
 	while (outcome == APPLY_DONE && !batch_is_empty(ingest->batch))
 	{
 		outcome = apply_range(ingest, ingest->batch->next,
-							  batch_slice(ingest->batch, ingest->pipeline->batch_bytes), true, error);
+							  batch_slice(ingest->batch, ingest->pipeline->batch_messages, ingest->pipeline->batch_bytes),
+							  true, error);
 		worker_service();
 	}
 	return outcome;

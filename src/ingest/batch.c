@@ -11,6 +11,9 @@
 
 #include "ingest/ingest.h"
 
+#define MOST_BYTES_WAITING	(8 * 1024 * 1024)
+#define FEW_MESSAGES		10			/* may wait even if they are large: evidence (apply.c) */
+
 Batch *
 batch_create(MemoryContext parent, int max)
 {
@@ -23,13 +26,23 @@ batch_create(MemoryContext parent, int max)
 	return batch;
 }
 
-/* Adds what there is to the batch, as far as it has room. Returns the first one's index. */
+/*
+ * Adds what there is to the batch, as far as it has room: what fails for long must
+ * not pile up. Returns the first one's index.
+ */
 int
 batch_fetch(Batch *batch, KafkaClient *client)
 {
 	int			first = batch->n;
+	size_t		bytes = 0;
 
+	for (int i = 0; i < batch->n; i++)
+		bytes += batch->messages[i].key_len + batch->messages[i].value_len;
+	if (bytes > MOST_BYTES_WAITING && batch->n - batch->next > FEW_MESSAGES)
+		return first;
 	batch->n += (int) kafka_consumer_fetch(client, batch->messages + first, batch->max - first);
+	if (batch->n > first)
+		batch->witness = 0;
 	return first;
 }
 
@@ -51,7 +64,7 @@ batch_release(Batch *batch)
 		kafka_message_release(&batch->messages[i]);
 		batch->dead[i] = NULL;
 	}
-	batch->n = batch->next = 0;
+	batch->n = batch->next = batch->witness = 0;
 	batch->undecodable = -1;
 	MemoryContextReset(batch->context);
 }
@@ -70,12 +83,13 @@ batch_forget_errors(Batch *batch)
 }
 
 int
-batch_slice(const Batch *batch, int max_bytes)
+batch_slice(const Batch *batch, int max_messages, int max_bytes)
 {
 	size_t		bytes = 0;
+	int			end = Min(batch->n, batch->next + max_messages);
 	int			i;
 
-	for (i = batch->next; i < batch->n; i++)
+	for (i = batch->next; i < end; i++)
 	{
 		bytes += batch->messages[i].key_len + batch->messages[i].value_len;
 		if (bytes > max_bytes && i > batch->next)

@@ -32,6 +32,7 @@
 #define LAST_MIRROR_MS		200
 #define NUDGE_EVERY_MS		20
 #define LAG_EVERY_MS		100
+#define LEAST_ROOM			100		/* messages: more than one is evidence for another (apply.c) */
 #define FIRST_RETRY_MS		50
 #define LONGEST_RETRY_MS	5000
 
@@ -104,7 +105,7 @@ start(void)
 		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
 	if (ingest->pipeline->paused)
 		worker_restart();		/* likewise */
-	ingest->batch = batch_create(ingest->context, ingest->pipeline->batch_messages);
+	ingest->batch = batch_create(ingest->context, Max(ingest->pipeline->batch_messages, LEAST_ROOM));
 	ingest->ledger = &offsets_ledger;
 
 	/* rows and offset are lost together, and Kafka has the messages still */

@@ -37,6 +37,7 @@ typedef struct Batch
 	int			n;
 	int			next;			/* those before are taken in */
 	int			max;
+	int			witness;		/* the last one asked for evidence (apply.c); 0: none since the last fetch */
 
 	/* what a messages function shows: live ones of [lo, hi) */
 	int			lo;
@@ -137,7 +138,7 @@ batch_is_empty(const Batch *batch)
 }
 
 /* The end of the range from batch->next on that is at most max_bytes, or one message. */
-extern int	batch_slice(const Batch *batch, int max_bytes);
+extern int	batch_slice(const Batch *batch, int max_messages, int max_bytes);
 extern int	batch_count_live(const Batch *batch, int lo, int hi);
 extern int	batch_first_live(const Batch *batch, int lo, int hi);
 

@@ -26,6 +26,9 @@ Batch	   *current_batch = NULL;
 
 #define FEW_HEADERS		8
 
+/* Microseconds from the one to the other. */
+#define UNIX_TO_POSTGRES_EPOCH	((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY)
+
 /* Room for the decoding of a usual message, so that it costs no malloc(). */
 #define ROW_CONTEXT_SIZE	(64 * 1024)
 
@@ -35,16 +38,15 @@ message_timestamp(const KafkaMessage *message, TimestampTz *timestamp)
 {
 	if (message->timestamp_ms < 0 || message->timestamp_ms > END_TIMESTAMP / 1000)
 		return false;
-	*timestamp = message->timestamp_ms * INT64CONST(1000) -
-		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+	*timestamp = message->timestamp_ms * INT64CONST(1000) - UNIX_TO_POSTGRES_EPOCH;
 	return true;
 }
 
-/* Whole ms, rounded down; not before 1970. */
+/* Whole ms, rounded down; not before 1970, nor so late that it doesn't fit. */
 int64
 message_unix_ms(TimestampTz time)
 {
-	return Max(time + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY, 0) / 1000;
+	return Max(Min(time, PG_INT64_MAX - UNIX_TO_POSTGRES_EPOCH) + UNIX_TO_POSTGRES_EPOCH, 0) / 1000;
 }
 
 struct varlena *

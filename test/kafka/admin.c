@@ -6,6 +6,7 @@
  *   admin BOOTSTRAP delete TOPIC
  *   admin BOOTSTRAP grow TOPIC PARTITIONS
  *   admin BOOTSTRAP trim TOPIC PARTITION OFFSET    (records before the offset go)
+ *   admin BOOTSTRAP stamp TOPIC PARTITION MS ...   (a message with each such timestamp)
  */
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
@@ -123,6 +124,22 @@ trim_topic(rd_kafka_t *rk, rd_kafka_queue_t *queue, const char *topic, int parti
 	rd_kafka_DeleteRecords(rk, &records, 1, NULL, queue);
 }
 
+static void
+stamp_topic(rd_kafka_t *rk, const char *topic, int partition, char **times)
+{
+	for (; *times; times++)
+	{
+		rd_kafka_resp_err_t error = rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+													  RD_KAFKA_V_TIMESTAMP(atoll(*times)),
+													  RD_KAFKA_V_VALUE(*times, strlen(*times)), RD_KAFKA_V_END);
+
+		if (error != RD_KAFKA_RESP_ERR_NO_ERROR)
+			die(topic, rd_kafka_err2str(error));
+	}
+	if (rd_kafka_flush(rk, TIMEOUT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		die(topic, "no answer");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -133,7 +150,7 @@ main(int argc, char **argv)
 	const char *error;
 
 	if (argc < 4)
-		die(argv[0], "BOOTSTRAP create|delete|grow|trim TOPIC ...");
+		die(argv[0], "BOOTSTRAP create|delete|grow|trim|stamp TOPIC ...");
 	rk = connect_to(argv[1]);
 	queue = rd_kafka_queue_new(rk);
 
@@ -149,6 +166,11 @@ main(int argc, char **argv)
 		grow_topic(rk, queue, topic, atoi(argv[4]));
 	else if (strcmp(command, "trim") == 0 && argc == 6)
 		trim_topic(rk, queue, topic, atoi(argv[4]), atoll(argv[5]));
+	else if (strcmp(command, "stamp") == 0 && argc >= 6)
+	{
+		stamp_topic(rk, topic, atoi(argv[4]), argv + 5);
+		return 0;
+	}
 	else
 		die(command, "no such command, or not its arguments");
 

@@ -78,9 +78,28 @@ $node->wait_rows('postgres', "prospect_tracking WHERE message_id = '$id'", 1);
 $node->wait_rows('postgres', 'nexus_dead_letters', 6);
 pass('another message passes: it was the message');
 
+# Also where a transaction has room for one message only.
+$node->safe_psql('postgres', q(SELECT nexus_alter_pipeline('prospect_tracking', options => '{"batch_messages": 1}')));
+$node->produce('postgres', { fingerprint => $_ }) for qw(raise-XX000 raise-42501 fine);
+$node->wait_rows('postgres', 'prospect_tracking', $rows += 2);
+$node->wait_rows('postgres', 'nexus_dead_letters', 8);
+pass('a batch of one message has evidence in the next ones');
+$node->safe_psql('postgres', q(SELECT nexus_alter_pipeline('prospect_tracking', options => '{"batch_messages": 1000}')));
+
+# And where those that pass are hidden among bad ones, and nothing more comes.
+my @hidden = ('raise-42501', 'fine', 'fine', ('raise-22000') x 20);
+$node->safe_psql('postgres', join ';', "SELECT nexus_pause('prospect_tracking')", map {
+		qq(SELECT nexus_produce('{"sessionId": "s", "messages": [{"role": "user", "content": "x"}], "fingerprint": "$_"}')) }
+	@hidden);
+is($node->safe_psql('postgres', 'SELECT nexus_flush()'), 't', 'bad ones are published');
+$node->safe_psql('postgres', "SELECT nexus_resume('prospect_tracking')");
+$node->wait_rows('postgres', 'prospect_tracking', $rows += 2);
+$node->wait_rows('postgres', 'nexus_dead_letters', 29);
+pass('a message that passes is found wherever it is in the batch');
+
 # A data error needs no other evidence.
 $node->produce('postgres', { fingerprint => 'raise-22000' });
-$node->wait_rows('postgres', q(nexus_dead_letters WHERE sqlstate = '22000'), 1);
+$node->wait_rows('postgres', q(nexus_dead_letters WHERE sqlstate = '22000'), 21);
 pass('a data error alone in the topic is a dead letter');
 
 # The surroundings: a lock that is not given up in time.
@@ -107,7 +126,7 @@ foreach my $sqlstate (qw(40001 53100 57014))
 	$node->safe_psql('postgres', 'ALTER TABLE prospect_tracking ENABLE TRIGGER raise');
 	pass("$sqlstate is retried until it passes");
 }
-dead_letters_are(7, 'none of those was a dead letter');
+dead_letters_are(30, 'none of those was a dead letter');
 
 no_crash_ok($node);
 done_testing();

@@ -142,6 +142,14 @@ sub trim_topic
 	return $self->_admin('trim', $name, $partition, $offset);
 }
 
+# Writes messages with such timestamps, in milliseconds, which are their values too.
+sub stamp_topic
+{
+	my ($self, $name, $partition, @times) = @_;
+
+	return $self->_admin('stamp', $name, $partition, @times);
+}
+
 # Runs a class of the distribution, a command line tool such as
 # org.apache.kafka.tools.ConsoleProducer, and answers its output. An option before
 # it: { stdin => $text }.
