@@ -41,10 +41,19 @@ def backlog(system, options, report):
                f'{max(peaks_kb) / 1024:.1f} MiB', wanted='<= 32 MiB')
 
 
-def ingest_round(system, data, copy_first):
+def workers(system, options, report):
+    """8 partitions shared out among 2 workers, against 1."""
+    data = system.data(options.rows, 8)
+    taken = [[ingest_round(system, data, copy_first=False, workers=n)[0] for n in (1, 2)] for _ in range(options.rounds)]
+    one, two = zip(*taken)
+    report.against(f'ingest, {data.count} behind, 8 partitions, 2 workers', '1 worker', data.count, two, one)
+
+
+def ingest_round(system, data, copy_first, workers=1):
     """Seconds of the pipeline, of its start, peak of its memory in kB, seconds of COPY; in a fresh database."""
     with system.fresh_database(data.topic) as cursor:
         cursor.execute('CREATE TABLE copied (LIKE prospect_tracking INCLUDING ALL)')
+        cursor.execute("UPDATE nexus_pipelines SET workers = %s", (workers,))
         copied = copy_seconds(cursor, data) if copy_first else None
         seconds, starting, peak_kb = pipeline_seconds(cursor, data)
         copied = copied or copy_seconds(cursor, data)
@@ -207,14 +216,32 @@ def compare_produce(system, options, report, protocol, circumstances):
                f'INSERT {statistics.median(inserts):.0f} µs', f'{statistics.median(ratios):.2f}', '<= 1.5')
 
 
-def pgbench_us(system, options, protocol, script):
-    """Microseconds of one transaction."""
+def pgbench_us(system, options, protocol, script, clients=1):
+    """Microseconds from one transaction to the next."""
     environment = {**os.environ, 'PGOPTIONS': '-c synchronous_commit=off -c nexus_kafka.topic=bench-produce'}
     output = subprocess.run(
-        ['pgbench', '-n', '-c', '1', '-M', protocol, '-T', str(options.seconds), '-h', system.host,
+        ['pgbench', '-n', '-c', str(clients), '-j', '2', '-M', protocol, '-T', str(options.seconds), '-h', system.host,
          '-p', str(system.port), '-U', system.user, '-f', os.path.join(system.directory, f'{script}.sql'), 'bench'],
         check=True, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
     return 1e6 / float(re.search(r'tps = ([\d.]+)', output)[1])
+
+
+# ---------------------------------------------------------------- nexus_produce_now
+
+def now(system, options, report):
+    """Calls a second that each wait for the broker's answer: one backend, and 50."""
+    system.create_topic('bench-now')
+    with open(os.path.join(system.directory, 'now.sql'), 'w', encoding='utf-8') as script:
+        script.write(f"SELECT nexus_produce_now('bench-now', '{'x' * 350}');\n")
+    rates = {1: [], 50: []}
+    with system.fresh_database() as cursor:
+        wait(cursor, "SELECT state FROM nexus_status WHERE kind = 'outbox'", 'running')
+        for _ in range(options.rounds):
+            for clients, taken in rates.items():
+                taken.append(1e6 / pgbench_us(system, options, 'prepared', 'now', clients))
+    ratios = [many / one for one, many in zip(rates[1], rates[50])]
+    report.add('nexus_produce_now, 50 backends', f'{statistics.median(rates[50]):.0f} calls/s',
+               f'1 backend {statistics.median(rates[1]):.0f} calls/s', f'{statistics.median(ratios):.1f}', '>= 20')
 
 
 # ---------------------------------------------------------------- latency
@@ -263,4 +290,4 @@ def observed(pid):
     return processes.wakeups(pid), processes.thread_wakeups(pid), processes.cpu_seconds(pid)
 
 
-ALL = {part.__name__: part for part in (ingest, relay, produce, latency, idle, backlog)}
+ALL = {part.__name__: part for part in (ingest, relay, produce, now, latency, idle, workers, backlog)}
