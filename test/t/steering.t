@@ -141,6 +141,11 @@ sql(q(BEGIN), q(SELECT nexus_seek('p', 'earliest')), q(ROLLBACK));
 sql(q(SELECT nexus_resume('p')));
 consume_is('p', $idle, 'a seek that is rolled back moved nothing');
 
+sql(q(DELETE FROM taken), q(BEGIN), q(SELECT nexus_pause('p')), q(SELECT nexus_seek('p', '6', 'a', 0)),
+	q(SELECT nexus_resume('p')), q(COMMIT));
+consume_is('p', success(2), 'pause, seek and resume in one transaction');
+is(numbers('p'), '7 8', 'from there on');
+
 # What is produced after the call is read, also what is produced before the resume.
 sql(q(SELECT nexus_pause('p')), q(DELETE FROM taken WHERE pipeline = 'p'));
 my $flushed = sql('SELECT clock_timestamp()');
