@@ -294,6 +294,16 @@ AS 'MODULE_PATHNAME', 'nexus_seek';
 COMMENT ON FUNCTION @extschema@.nexus_seek(text, text, text, integer) IS
   'Moves a paused pipeline to a position: earliest, latest (what comes after this call), an offset, or a timestamp (the first message from then on); in all its partitions, those of a topic, or one. Returns how many partitions it moved. SQLSTATE 55000 if the pipeline is not paused or knows no such partition, 42704 if there is none of that name, 22007 or 22023 for what is no position.';
 
+CREATE FUNCTION @extschema@.nexus_seek(
+  pipeline text, "offset" bigint, topic text DEFAULT NULL, partition integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE SQL VOLATILE
+BEGIN ATOMIC
+  SELECT @extschema@.nexus_seek(nexus_seek.pipeline, nexus_seek."offset"::text, nexus_seek.topic, nexus_seek.partition);
+END;
+COMMENT ON FUNCTION @extschema@.nexus_seek(text, bigint, text, integer) IS
+  'As nexus_seek(pipeline, position text, …), with an offset.';
+
 CREATE FUNCTION @extschema@.nexus_replay(
   pipeline text, ids bigint[] DEFAULT NULL, OUT replayed bigint, OUT failed bigint)
 RETURNS record
@@ -476,7 +486,8 @@ REVOKE ALL ON FUNCTION
   @extschema@.nexus_create_pipeline(text, text, text, jsonb),
   @extschema@.nexus_alter_pipeline(text, text, text, jsonb), @extschema@.nexus_drop_pipeline(text),
   @extschema@.nexus_pause(text), @extschema@.nexus_resume(text),
-  @extschema@.nexus_seek(text, text, text, integer), @extschema@.nexus_replay(text, bigint[]),
+  @extschema@.nexus_seek(text, text, text, integer), @extschema@.nexus_seek(text, bigint, text, integer),
+  @extschema@.nexus_replay(text, bigint[]),
   @extschema@.nexus_create_topic(text, integer, integer, jsonb, interval),
   @extschema@.nexus_topics_json(interval), @extschema@.nexus_topics(interval),
   @extschema@.nexus_resume(), @extschema@.nexus_jobs(), @extschema@.nexus_job_partitions(),

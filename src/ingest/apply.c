@@ -97,7 +97,7 @@ run_statement(Attempt *attempt)
 
 	batch->lo = attempt->lo;
 	batch->hi = attempt->hi;
-	current_batch = batch;
+	current_batch = batch;		/* until the transaction ends: deferred triggers may read it too */
 	/* rows that it returns are nobody's, and mustn't pile up */
 	rc = SPI_execute_plan_extended(ingest->plan, &(SPIExecuteOptions) {.dest = None_Receiver});
 	attempt->rows = SPI_processed;
@@ -106,7 +106,6 @@ run_statement(Attempt *attempt)
 
 	if (attempt->rehearsal)
 		SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
-	current_batch = NULL;
 
 	/* what the statement has set for the session */
 	AtEOXact_GUC(false, settings);
