@@ -11,7 +11,7 @@ use NexusKafka::Load;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $kafka = NexusKafka::Broker->new;
+my $kafka = NexusKafka::Broker->new(conf => { 'log.cleaner.backoff.ms' => 100 });
 my $other = NexusKafka::Broker->new;
 my $node = NexusKafka::Cluster->make('topics', bootstrap => $kafka->bootstrap);
 $node->create_extension('postgres');
@@ -23,6 +23,7 @@ made_anew("again_$_->[0]", @$_) for
 made_anew_at_once();
 made_anew_with_fewer_partitions();
 trimmed();
+compacted();
 listed_topics();
 pattern();
 starts();
@@ -187,6 +188,30 @@ sub trimmed
 	state_is('trimmed', 'stopped', qr/offset 8 of partition 0 of topic "trimmed" is not on the broker any more/, 'trimmed beyond the offset');
 	steer('trimmed', 'earliest');
 	numbers_are('trimmed', [ 1 .. 8, 11, 12 ], 'nexus_seek() lets it go on');
+	return;
+}
+
+# The last message that was taken in is gone by compaction.
+sub compacted
+{
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	my $n = 5;
+
+	$kafka->create_topic('compacted', 1, 'cleanup.policy' => 'compact', 'segment.ms' => 100, 'min.cleanable.dirty.ratio' => '0.01');
+	pipeline('compacted', 'compacted');
+	numbers($kafka, 'compacted', [ 1 .. 5 ]);
+	numbers_are('compacted', [ 1 .. 5 ], 'a topic is read');
+	$node->safe_psql('postgres', q(SELECT nexus_pause('compacted')));
+	do
+	{
+		die 'timed out waiting for the compaction' if time > $deadline;
+		$n++;
+		$kafka->produce('compacted', [ qq({"n":$n}) ], key => 5);
+	} until $kafka->kcat('-C', '-t', 'compacted', '-o', 'beginning', '-e', '-q', '-f', '[%o]') !~ /\[4\]/;
+	$node->safe_psql('postgres', q(SELECT nexus_resume('compacted')));
+	$node->wait_rows('postgres', "compacted WHERE n = $n", 1);
+	pass('the last message was compacted away: it goes on');
+	is($node->safe_psql('postgres', 'SELECT count(*) - count(DISTINCT n) FROM compacted'), 0, 'and reads nothing again');
 	return;
 }
 
