@@ -42,6 +42,7 @@ sub new
 		conf => $opt{conf} // {},
 		port => _free_port(),
 		sasl_port => _free_port(),
+		mtls_port => _free_port(),
 		controller_port => _free_port(),
 		classpath => _run("$recipe/fetch") . '/*' }, $class;
 
@@ -56,8 +57,12 @@ sub new
 sub bootstrap { return "127.0.0.1:$_[0]{port}" }
 sub sasl_bootstrap { return "localhost:$_[0]{sasl_port}" }
 
+# A listener that asks for the client's certificate: its own (ca_file, key_file) is trusted.
+sub mtls_bootstrap { return "localhost:$_[0]{mtls_port}" }
+
 # The certificate to trust for sasl_bootstrap (librdkafka's ssl.ca.location).
 sub ca_file { return "$_[0]{dir}/certificate.pem" }
+sub key_file { return "$_[0]{dir}/key.pem" }
 sub log_file { return $_[0]{log_file} }
 sub pid { return $_[0]{pid} }
 
@@ -280,16 +285,21 @@ sub _write_properties
 		'node.id' => 1,
 		'controller.quorum.voters' => "1\@127.0.0.1:$self->{controller_port}",
 		'listeners' => join(',', 'PLAINTEXT://' . $self->bootstrap,
-			"SASL_SSL://127.0.0.1:$self->{sasl_port}", "CONTROLLER://127.0.0.1:$self->{controller_port}"),
+			"SASL_SSL://127.0.0.1:$self->{sasl_port}", "MTLS://127.0.0.1:$self->{mtls_port}",
+			"CONTROLLER://127.0.0.1:$self->{controller_port}"),
 		'advertised.listeners' =>
-		  join(',', 'PLAINTEXT://' . $self->bootstrap, 'SASL_SSL://' . $self->sasl_bootstrap),
+		  join(',', 'PLAINTEXT://' . $self->bootstrap, 'SASL_SSL://' . $self->sasl_bootstrap,
+			'MTLS://' . $self->mtls_bootstrap),
 		'controller.listener.names' => 'CONTROLLER',
-		'listener.security.protocol.map' => 'PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT',
+		'listener.security.protocol.map' => 'PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,MTLS:SSL,CONTROLLER:PLAINTEXT',
 		'inter.broker.listener.name' => 'PLAINTEXT',
 		'sasl.enabled.mechanisms' => 'PLAIN,SCRAM-SHA-256',
 		'listener.name.sasl_ssl.plain.sasl.jaas.config' =>
 		  sprintf('%s.plain.PlainLoginModule required user_%s="%s";', $module, SASL_USERNAME, SASL_PASSWORD),
 		'listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config' => "$module.scram.ScramLoginModule required;",
+		'listener.name.mtls.ssl.client.auth' => 'required',
+		'listener.name.mtls.ssl.truststore.type' => 'PEM',
+		'listener.name.mtls.ssl.truststore.location' => $self->ca_file,
 		'ssl.keystore.type' => 'PEM',
 		'ssl.keystore.location' => "$self->{dir}/keystore.pem",
 		'log.dirs' => "$self->{dir}/data",
