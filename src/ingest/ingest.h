@@ -207,7 +207,6 @@ typedef struct ReplayRequest
 } ReplayRequest;
 
 /* ---- topics.c ---- */
-extern List *topics_listed(const Pipeline *pipeline);
 extern void topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question);
 extern bool topics_include(const Pipeline *pipeline, const char *topic);
 extern bool topics_any(const Pipeline *pipeline, const KafkaAnswer *answer);

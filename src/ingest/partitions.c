@@ -4,9 +4,10 @@
  *
  * nexus_offsets decides. Of a pipeline's workers the first one adds the partitions
  * with which it begins (start.c says where), and whichever sees them first those that
- * come later; each reads those that are its by their number. The cluster's id stands beside the offsets: where the
- * broker says another, they mean nothing there, and the pipeline stops. Only an
- * embedded broker, which forgets everything at each start, is begun anew.
+ * come later; each reads those that are its by their number. The cluster's id stands
+ * beside the offsets: where the broker says another, they mean nothing there, and the
+ * pipeline stops. Only an embedded broker, which forgets everything at each start, is
+ * begun anew.
  *
  * A topic that was deleted and made again has the old one's name and other
  * messages. So reading begins with the last message that was taken in, which is

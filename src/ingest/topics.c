@@ -38,7 +38,7 @@ is_listed(const List *names, const char *topic)
 }
 
 /* Palloc'd names; NIL for a regular expression. */
-List *
+static List *
 topics_listed(const Pipeline *pipeline)
 {
 	List	   *names = NIL;
