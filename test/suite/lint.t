@@ -47,6 +47,8 @@ for my $kind (sort keys %there_is)
 	cmp_ok(scalar @names, '>', 1, "there are names of the kind $kind");
 	is(join(', ', grep { $reference !~ /`\Q$_\E\b|^#+ \Q$_\E$/m } @names), '', "docs/reference.md names each $kind");
 }
+is_deeply(properties_in('may be set'), to_set(properties_allowed()), 'docs/reference.md has the properties that may be set');
+is_deeply(properties_in('may not'), { properties_refused() }, 'and those that may not, with the reasons');
 for my $file ('README.md', glob 'docs/*.md')
 {
 	is(join(', ', broken_links($file)), '', "the links of $file lead somewhere");
@@ -127,6 +129,33 @@ sub names_that_exist
 		option => to_set(slurp('src/admin/options.c') =~ /^\s*\{"(\w+)", OPTION_/mg),
 		setting => to_set(slurp('src/nexus_kafka.c') =~ /DefineCustom\w+Variable\("([\w.]+)"/g),
 		state => to_set($states =~ /"(\w+)"/g, slurp('src/admin/status.c') =~ /\bstate = "(\w+)"/g));
+}
+
+# As src/kafka/properties.c has them, and with the reason.
+sub properties_allowed
+{
+	return slurp('src/kafka/properties.c') =~ /\ballowed\[\] = \{(.*?)\};/s ? $1 =~ /"([^"]+)"/g : ();
+}
+
+sub properties_refused
+{
+	return slurp('src/kafka/properties.c') =~ /\brefused\[\] = \{(.*?)\};/s ? $1 =~ /\{"([^"]+)", "([^"]+)"\}/g : ();
+}
+
+# Of the first table of a section "Properties that …", where a cell has reasons: with these.
+sub properties_in
+{
+	my ($which) = @_;
+	my ($table) = $reference =~ /^### Properties that $which\n.*?^(\|.*?)\n\n/ms;
+	my %properties;
+
+	for my $row (split /\n/, $table // '')
+	{
+		my (undef, @cells) = split /\s*\|\s*/, $row;
+		my ($names, $why) = $which eq 'may not' ? @cells : ($cells[1], 1);
+		$properties{$_} = $why =~ tr/`//dr for ($names // '') =~ /`([a-z.]+\*?)`/g;
+	}
+	return \%properties;
 }
 
 sub to_set
