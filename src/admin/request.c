@@ -18,8 +18,8 @@
 
 #define RECHECK_MS	500			/* for a job that ends or stops meanwhile */
 
-int
-request_check_pipeline(FunctionCallInfo fcinfo, const char *name)
+Pipeline *
+request_pipeline(FunctionCallInfo fcinfo, const char *name)
 {
 	CatalogRights rights;
 	Pipeline   *pipeline;
@@ -33,7 +33,22 @@ request_check_pipeline(FunctionCallInfo fcinfo, const char *name)
 	SPI_finish();
 	if (pipeline == NULL)
 		pipeline_is_unknown(name);
-	return pipeline->workers;
+	return pipeline;
+}
+
+bool
+request_database_is_halted(FunctionCallInfo fcinfo)
+{
+	CatalogRights rights;
+	bool		ours;
+
+	SPI_connect();
+	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
+	rights = catalog_assume_owner();
+	ours = catalog_identity_is_ours();
+	catalog_resume_caller(rights);
+	SPI_finish();
+	return !ours;
 }
 
 bool

@@ -10,10 +10,16 @@
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 
+#include "catalog/tables.h"
 #include "worker/worker.h"
 
-/* How many workers the pipeline has; raises 42704 if there is no such pipeline. */
-extern int	request_check_pipeline(FunctionCallInfo fcinfo, const char *name);
+#define HALTED_REASON	"this database was restored from a dump or copied from another: nexus_resume() makes it run"
+
+/* Raises 42704 if there is no such pipeline. */
+extern Pipeline *request_pipeline(FunctionCallInfo fcinfo, const char *name);
+
+/* Restored from a dump, or copied: nothing runs here (HALTED_REASON). */
+extern bool request_database_is_halted(FunctionCallInfo fcinfo);
 
 /* Asks the job's worker; false if the time passed, or nobody does the job any more. */
 extern bool request_and_wait(Job *job, TimestampTz deadline);

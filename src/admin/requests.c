@@ -53,6 +53,10 @@ nexus_flush(PG_FUNCTION_ARGS)
 	Job		   *relay;
 
 	worker_check_possible("nexus_flush");
+	if (request_database_is_halted(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("nexus_flush() can't be used here: %s", HALTED_REASON)));
 	relay = wait_for_job(JOB_RELAY, "", 0, deadline);
 	PG_RETURN_BOOL(relay && flush(relay, deadline));
 }
@@ -113,30 +117,34 @@ consume_all(const char *pipeline, int workers, TimestampTz deadline, bool *missi
 Datum
 nexus_consume(PG_FUNCTION_ARGS)
 {
-	char	   *pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	TimestampTz deadline = worker_deadline(PG_GETARG_INTERVAL_P(1));
-	int			workers;
+	Pipeline   *pipeline;
 	Job		   *relay;
 	Job		   *undone;
 	bool		missing = false;
 	uint64		n = 0;
 
-	workers = request_check_pipeline(fcinfo, pipeline);
+	pipeline = request_pipeline(fcinfo, name);
 	worker_check_possible("nexus_consume");
+	if (request_database_is_halted(fcinfo))
+		return answer("{\"status\":\"error\",\"error\":\"paused: " HALTED_REASON "\"}");
+	if (pipeline->paused)
+		return answer("{\"status\":\"error\",\"error\":\"paused: see nexus_status\"}");
 
 	/* what was committed here before the call goes to the topic first */
 	relay = job_lookup(JOB_RELAY, MyDatabaseId, "", 0);
 	if (relay && job_get_state(relay) == JOB_RUNNING)
 		(void) request_and_wait(relay, GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2);
 
-	undone = consume_all(pipeline, workers, deadline, &missing);
+	undone = consume_all(name, pipeline->workers, deadline, &missing);
 	if (missing)
 		return answer("{\"status\":\"error\",\"error\":\"the pipeline does not run: see nexus_status\"}");
 	if (undone)
 		return answer_error(undone);
-	for (int part = 0; part < workers; part++)
+	for (int part = 0; part < pipeline->workers; part++)
 	{
-		Job		   *job = job_lookup(JOB_INGEST, MyDatabaseId, pipeline, part);
+		Job		   *job = job_lookup(JOB_INGEST, MyDatabaseId, name, part);
 
 		n += job ? count_unreported(job) : 0;
 	}

@@ -14,8 +14,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "catalog/tables.h"
-#include "worker/worker.h"
+#include "admin/request.h"
 
 PG_FUNCTION_INFO_V1(nexus_jobs);
 PG_FUNCTION_INFO_V1(nexus_job_partitions);
@@ -137,21 +136,6 @@ nexus_job_partitions(PG_FUNCTION_ARGS)
 
 /* ---- what keeps the database as a whole from running ---- */
 
-static bool
-identity_is_ours(FunctionCallInfo fcinfo)
-{
-	CatalogRights rights;
-	bool		ours;
-
-	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
-	ours = catalog_identity_is_ours();
-	catalog_resume_caller(rights);
-	SPI_finish();
-	return ours;
-}
-
 Datum
 nexus_halt(PG_FUNCTION_ARGS)
 {
@@ -173,10 +157,10 @@ nexus_halt(PG_FUNCTION_ARGS)
 		state = "standby";
 		reason = "this server is a standby; it goes on when it is promoted";
 	}
-	else if (!identity_is_ours(fcinfo))
+	else if (request_database_is_halted(fcinfo))
 	{
 		state = "paused";
-		reason = "this database was restored from a dump or copied from another: nexus_resume() makes it run";
+		reason = HALTED_REASON;
 	}
 	if (state)
 	{
