@@ -119,6 +119,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	TimestampTz deadline = worker_deadline(PG_GETARG_INTERVAL_P(1));
+	TimestampTz half_time;
 	Pipeline   *pipeline;
 	Job		   *relay;
 	Job		   *undone;
@@ -133,9 +134,10 @@ nexus_consume(PG_FUNCTION_ARGS)
 		return answer("{\"status\":\"error\",\"error\":\"paused: see nexus_status\"}");
 
 	/* what was committed here before the call goes to the topic first */
-	relay = job_lookup(JOB_RELAY, MyDatabaseId, "", 0);
-	if (relay && job_get_state(relay) == JOB_RUNNING)
-		(void) request_and_wait(relay, GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2);
+	half_time = GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2;
+	relay = wait_for_job(JOB_RELAY, "", 0, half_time);
+	if (relay && (job_get_state(relay) == JOB_RUNNING || job_get_state(relay) == JOB_STARTING))
+		(void) request_and_wait(relay, half_time);
 
 	undone = consume_all(name, pipeline->workers, deadline, &missing);
 	if (missing)
