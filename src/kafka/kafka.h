@@ -119,6 +119,9 @@ extern bool kafka_properties_read(const char *path, KafkaProperties *properties,
 extern bool kafka_properties_parse(const char *path, char *text, size_t size, KafkaProperties *properties,
 								   KafkaFailure *failure);
 
+/* Can a client be made with them: are files there and certificates what they should be? */
+extern bool kafka_properties_try(const KafkaProperties *properties, KafkaFailure *failure);
+
 /* NULL: not set. */
 extern const char *kafka_properties_get(const KafkaProperties *properties, const char *name);
 extern void kafka_properties_free(KafkaProperties *properties);

@@ -32,8 +32,8 @@ static const char *const allowed[] = {
 	"security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password",
 	"sasl.oauthbearer.method", "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret",
 	"sasl.oauthbearer.scope", "sasl.oauthbearer.extensions", "sasl.oauthbearer.token.endpoint.url",
-	"ssl.ca.location", "ssl.ca.pem", "ssl.certificate.location", "ssl.certificate.pem", "ssl.key.location",
-	"ssl.key.pem", "ssl.key.password", "ssl.keystore.location", "ssl.keystore.password", "ssl.crl.location",
+	"ssl.ca.location", "ssl.certificate.location", "ssl.key.location",
+	"ssl.key.password", "ssl.keystore.location", "ssl.keystore.password", "ssl.crl.location",
 	"ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list", "ssl.endpoint.identification.algorithm",
 	"socket.timeout.ms", "socket.connection.setup.timeout.ms", "socket.keepalive.enable",
 	"connections.max.idle.ms", "reconnect.backoff.ms", "reconnect.backoff.max.ms", "metadata.max.age.ms",
@@ -54,6 +54,9 @@ static const Refused refused[] = {
 	{"sasl.kerberos.*", "it runs commands in the server"},
 	{"sasl.jaas.config", "it is the Java client's: write sasl.username and sasl.password"},
 	{"ssl.truststore.*", "it is the Java client's: write ssl.ca.location, a PEM file"},
+	{"ssl.ca.pem", "a value has no line ends: write ssl.ca.location, a file"},
+	{"ssl.certificate.pem", "a value has no line ends: write ssl.certificate.location, a file"},
+	{"ssl.key.pem", "a value has no line ends: write ssl.key.location, a file"},
 	{"ssl.keystore.type", "it is the Java client's: ssl.keystore.location is a PKCS#12 file"},
 	{"enable.ssl.certificate.verification", "without it anybody can pose as the broker: trust its CA by ssl.ca.location"},
 	{"sasl.oauthbearer.config", "unsecured tokens prove nothing: use sasl.oauthbearer.method=oidc"},
@@ -128,7 +131,7 @@ check_name(Reader *reader, const char *name)
 	for (size_t i = 0; i < lengthof(refused); i++)
 		if (is_refused(&refused[i], name))
 			return complain(reader, "%s can't be set: %s", name, refused[i].why);
-	return complain(reader, "unknown property %s; the README lists those that may be set", name);
+	return complain(reader, "unknown property %s; docs/reference.md lists those that may be set", name);
 }
 
 /* The later of two lines of the same name counts. */
@@ -391,6 +394,26 @@ kafka_properties_read(const char *path, KafkaProperties *properties, KafkaFailur
 	explicit_bzero(text, size);
 	free(text);
 	return ok;
+}
+
+/* No broker is asked: the handle knows none. */
+bool
+kafka_properties_try(const KafkaProperties *properties, KafkaFailure *failure)
+{
+	KafkaSetting *settings = calloc(properties->n + 1, sizeof(KafkaSetting));
+	KafkaClient *client;
+	size_t		n = 0;
+
+	if (settings == NULL)
+		return true;
+	for (size_t i = 0; i < properties->n; i++)
+		if (strcmp(properties->settings[i].name, "bootstrap.servers") != 0)
+			settings[n++] = properties->settings[i];
+	client = kafka_client_open(KAFKA_PRODUCER, settings, n, failure);
+	free(settings);
+	if (client)
+		(void) kafka_client_close(client, 1000);
+	return client != NULL;
 }
 
 const char *

@@ -87,27 +87,35 @@ static void
 heed_reload(KafkaLink *link)
 {
 	Connection	connection;
+	KafkaFailure failure;
 	char		why[512];
 	bool		refused;
+	bool		usable = read_connection(&connection, why, sizeof(why), &refused);
 
 	link->reloads = worker_reloads;
-	if (!read_connection(&connection, why, sizeof(why), &refused))
+	if (!usable && !refused)
+		worker_restart();		/* there is none to be used any more */
+	if (usable && connection.hash != link->hash)
 	{
-		if (!refused)
-			worker_restart();	/* there is none to be used any more */
-		if (link->complained)
-			return;
-		link->complained = true;
-		job_set_error(MyJob, ERRCODE_CONFIG_FILE_ERROR, why);
-		ereport(LOG,
-				(errmsg("nexus_kafka %s%s%s keeps its connection, since the new settings can't be used: %s",
-						job_kind_name(MyJob->kind), MyJob->name[0] ? " " : "", MyJob->name, why)));
+		usable = kafka_properties_try(&connection.properties, &failure);
+		if (!usable)
+			snprintf(why, sizeof(why), "%s", failure.text);
+	}
+	kafka_properties_free(&connection.properties);
+	if (usable)
+	{
+		link->complained = false;
+		if (connection.hash != link->hash)
+			worker_restart();
 		return;
 	}
-	link->complained = false;
-	kafka_properties_free(&connection.properties);
-	if (connection.hash != link->hash)
-		worker_restart();
+	job_set_error(MyJob, ERRCODE_CONFIG_FILE_ERROR, why);
+	if (link->complained)
+		return;
+	link->complained = true;
+	ereport(LOG,
+			(errmsg("nexus_kafka %s%s%s keeps its connection, since the new settings can't be used: %s",
+					job_kind_name(MyJob->kind), MyJob->name[0] ? " " : "", MyJob->name, why)));
 }
 
 /* librdkafka's own lines are for those who look for a fault. */

@@ -106,13 +106,14 @@ my %pids = map { $_ => $node->worker_pid($_, 'postgres') } qw(relay ingest);
 my @bad = (
 	[ "plugin.library.paths=/tmp/$marked.so\n", qr/line 1: plugin\.library\.paths can't be set/ ],
 	[ env_file() . "sasl.pasword=$marked\n", qr/line 7: unknown property sasl\.pasword/ ],
+	[ env_file(ca => "/tmp/$marked.pem"), qr/ssl\.ca\.location/ ],
 	[ env_file() . "security.protocol=$marked\n", qr/line 7: librdkafka refuses the value of security\.protocol/ ]);
 for my $bad (@bad)
 {
 	my $before = () = log_lines($node, $bad->[1]);
 	reload_with($bad->[0]);
 	$node->wait_for_query('postgres',
-		"SELECT count(*) = 2 FROM nexus_status WHERE last_error ~ 'config_file'");
+		"SELECT count(*) = 2 FROM nexus_status WHERE last_error ~ 'config_file|ssl.ca.location'");
 	arrives_ok('a bad file: the connection goes on');
 	ok(scalar(() = log_lines($node, qr/keeps its connection.*$bad->[1]/)) > 0, "the log says why: $bad->[1]")
 	  if $bad == $bad[0];
