@@ -76,6 +76,12 @@ decode_text(const void *data, size_t len)
 static Datum
 decode_key(const KafkaMessage *message)
 {
+	/* no copy in between where nothing is to be converted */
+	if (GetDatabaseEncoding() == PG_UTF8)
+	{
+		(void) pg_verify_mbstr(PG_UTF8, message->key, message->key_len, false);
+		return PointerGetDatum(cstring_to_text_with_len(message->key, message->key_len));
+	}
 	return CStringGetTextDatum(decode_text(message->key, message->key_len));
 }
 
