@@ -20,9 +20,9 @@
 
 /* ---- pipelines.c ---- */
 
-/* Locks the pipeline's row until the transaction ends; raises 42704 if there is none. */
+/* Raise 42704 if there is none of that name. Locked: its row, until the transaction ends. */
+extern Pipeline *pipeline_find(FunctionCallInfo fcinfo, const char *name);
 extern Pipeline *pipeline_lock(FunctionCallInfo fcinfo, const char *name);
-pg_noreturn extern void pipeline_is_unknown(const char *name);
 
 /* ---- options.c ---- */
 extern void pipeline_set_defaults(Pipeline *pipeline);

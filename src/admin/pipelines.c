@@ -26,17 +26,9 @@ PG_FUNCTION_INFO_V1(nexus_create_pipeline);
 PG_FUNCTION_INFO_V1(nexus_alter_pipeline);
 PG_FUNCTION_INFO_V1(nexus_drop_pipeline);
 
-void
-pipeline_is_unknown(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("there is no pipeline \"%s\"", name),
-			 errhint("nexus_pipelines has their names.")));
-}
-
-Pipeline *
-pipeline_lock(FunctionCallInfo fcinfo, const char *name)
+/* In the current context, with the rights of the tables' owner. */
+static Pipeline *
+find(FunctionCallInfo fcinfo, const char *name, Pipeline *(*read) (const char *name, MemoryContext context))
 {
 	MemoryContext context = CurrentMemoryContext;
 	CatalogRights rights;
@@ -45,12 +37,27 @@ pipeline_lock(FunctionCallInfo fcinfo, const char *name)
 	SPI_connect();
 	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
 	rights = catalog_assume_owner();
-	pipeline = catalog_pipeline_lock(name, context);
+	pipeline = read(name, context);
 	catalog_resume_caller(rights);
 	SPI_finish();
 	if (pipeline == NULL)
-		pipeline_is_unknown(name);
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no pipeline \"%s\"", name),
+				 errhint("nexus_pipelines has their names.")));
 	return pipeline;
+}
+
+Pipeline *
+pipeline_find(FunctionCallInfo fcinfo, const char *name)
+{
+	return find(fcinfo, name, catalog_pipeline);
+}
+
+Pipeline *
+pipeline_lock(FunctionCallInfo fcinfo, const char *name)
+{
+	return find(fcinfo, name, catalog_pipeline_lock);
 }
 
 static char *
@@ -106,7 +113,6 @@ check_topic(const char *topic)
 	}
 }
 
-/* A pipeline whose role was dropped is a superuser's, who has the rights of all. */
 static void
 check_owner(const Pipeline *pipeline)
 {

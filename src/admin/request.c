@@ -13,28 +13,9 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "admin/pipeline.h"
 #include "admin/request.h"
 
 #define RECHECK_MS	500			/* for a job that ends or stops meanwhile */
-
-Pipeline *
-request_pipeline(FunctionCallInfo fcinfo, const char *name)
-{
-	CatalogRights rights;
-	Pipeline   *pipeline;
-	MemoryContext context = CurrentMemoryContext;
-
-	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
-	pipeline = catalog_pipeline(name, context);
-	catalog_resume_caller(rights);
-	SPI_finish();
-	if (pipeline == NULL)
-		pipeline_is_unknown(name);
-	return pipeline;
-}
 
 bool
 request_database_is_halted(FunctionCallInfo fcinfo)

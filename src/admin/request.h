@@ -15,9 +15,6 @@
 
 #define HALTED_REASON	"this database was restored from a dump or copied from another: nexus_resume() makes it run"
 
-/* Raises 42704 if there is no such pipeline. */
-extern Pipeline *request_pipeline(FunctionCallInfo fcinfo, const char *name);
-
 /* Restored from a dump, or copied: nothing runs here (HALTED_REASON). */
 extern bool request_database_is_halted(FunctionCallInfo fcinfo);
 

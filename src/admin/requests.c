@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "admin/pipeline.h"
 #include "admin/request.h"
 
 PG_FUNCTION_INFO_V1(nexus_flush);
@@ -126,7 +127,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 	bool		missing = false;
 	uint64		n = 0;
 
-	pipeline = request_pipeline(fcinfo, name);
+	pipeline = pipeline_find(fcinfo, name);
 	worker_check_possible("nexus_consume");
 	if (request_database_is_halted(fcinfo))
 		return answer("{\"status\":\"error\",\"error\":\"paused: " HALTED_REASON "\"}");

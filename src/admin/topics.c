@@ -18,7 +18,7 @@
 PG_FUNCTION_INFO_V1(nexus_create_topic);
 PG_FUNCTION_INFO_V1(nexus_topics_json);
 
-#define REPLY_SIZE	(16 * 1024 * 1024)	/* room for the description of 100,000 partitions */
+#define REPLY_SIZE	(4 * 1024 * 1024)	/* room for the description of some 25,000 partitions */
 
 typedef struct KnownError
 {
@@ -36,13 +36,20 @@ static const KnownError known_errors[] = {
 	{"TOPIC_EXCEPTION", ERRCODE_INVALID_PARAMETER_VALUE},
 	{"_INVALID_ARG", ERRCODE_INVALID_PARAMETER_VALUE},
 	{"POLICY_VIOLATION", ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION},
-	{"_TIMED_OUT", ERRCODE_CONNECTION_FAILURE},
-	{"_TRANSPORT", ERRCODE_CONNECTION_FAILURE},
 };
 
+/* What was not answered may have an effect still, if it has any. */
 static int
-sqlstate_of(const char *name)
+sqlstate_unanswered(CallKind kind)
 {
+	return kind == CALL_CREATE_TOPIC ? ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN : ERRCODE_CONNECTION_FAILURE;
+}
+
+static int
+sqlstate_of(const char *name, CallKind kind)
+{
+	if (strcmp(name, "_TIMED_OUT") == 0 || strcmp(name, "_TRANSPORT") == 0)
+		return sqlstate_unanswered(kind);
 	for (int i = 0; i < lengthof(known_errors); i++)
 		if (strcmp(known_errors[i].name, name) == 0)
 			return known_errors[i].sqlstate;
@@ -68,15 +75,19 @@ call(const char *function, CallKind kind, const char *request, Size size, Interv
 		strlcpy(to, request, size);
 		outcome = call_and_wait(worker, deadline, &answer);
 	}
-	if (outcome != CALL_DONE)
+	if (outcome == CALL_NOT_TAKEN)
 		ereport(ERROR,
-				(errcode(outcome == CALL_UNKNOWN ? ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN : ERRCODE_CONNECTION_FAILURE),
+				(errcode(ERRCODE_CONNECTION_FAILURE),
 				 errmsg("%s() got no answer in time", function),
-				 outcome == CALL_UNKNOWN ? errdetail("It was asked for, and may be done still.")
-				 : errdetail("It was not asked for: look at nexus_status.")));
+				 errdetail("It was not asked for: look at nexus_status.")));
+	if (outcome == CALL_UNKNOWN)
+		ereport(ERROR,
+				(errcode(sqlstate_unanswered(kind)),
+				 errmsg("%s() got no answer in time", function),
+				 kind == CALL_CREATE_TOPIC ? errdetail("It was asked for, and may be done still.") : 0));
 	if (answer.failure.code != 0)
 		ereport(ERROR,
-				(errcode(sqlstate_of(answer.failure.name)),
+				(errcode(sqlstate_of(answer.failure.name, kind)),
 				 errmsg("%s", answer.failure.text),
 				 errdetail("Kafka's error is %s.", answer.failure.name)));
 }

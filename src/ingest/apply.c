@@ -213,7 +213,8 @@ sift(Ingest *ingest, int lo, int hi)
 	int			before = batch_count_live(ingest->batch, lo, hi);
 	ErrorData  *ignored;
 
-	(void) worker_transaction(sift_body, &attempt, ingest->batch->context, &ignored);
+	if (!worker_transaction(sift_body, &attempt, ingest->batch->context, &ignored))
+		FreeErrorData(ignored);
 	return batch_count_live(ingest->batch, lo, hi) < before;
 }
 
@@ -222,10 +223,13 @@ passes(Ingest *ingest, int lo, int hi)
 {
 	Attempt		attempt = {ingest, lo, hi, .rehearsal = true};
 	ErrorData  *error;
+	bool		works;
 
-	(void) run_attempt(&attempt, &error);
+	(void) run_attempt(&attempt, &error);	/* its end is an error too */
 	/* a row that is there already shows as well that the statement itself works */
-	return attempt.passed || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
+	works = attempt.passed || ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION;
+	FreeErrorData(error);
+	return works;
 }
 
 /*
@@ -272,6 +276,14 @@ condemn(Ingest *ingest, int lo, int hi, int i, ErrorData **error)
 	return apply_range(ingest, lo, hi, true, error);
 }
 
+/* An error that is not to be told: a batch may have thousands. */
+static void
+forget(ErrorData **error)
+{
+	FreeErrorData(*error);
+	*error = NULL;
+}
+
 /*
  * A lone message with an error that may be its own or the statement's. Only if
  * the statement passes for others, and then fails for this one again, is it
@@ -284,6 +296,7 @@ judge(Ingest *ingest, int lo, int hi, int suspect, ErrorData **error)
 
 	if (!has_witness(ingest, suspect))
 		return APPLY_FAILING;
+	forget(error);
 	if (run_attempt(&again, error))
 		return note_applied(&again);
 	if (again.moved)
@@ -306,47 +319,52 @@ apply_parts(Ingest *ingest, int lo, int middle, int hi, bool may_guess, ErrorDat
 	return outcome;
 }
 
-/* The culprit is probably this one: what is before it passes, and goes first. */
-static ApplyOutcome
-apply_around(Ingest *ingest, int lo, int suspect, int hi, ErrorData **error)
-{
-	ApplyOutcome outcome = apply_parts(ingest, lo, suspect, suspect + 1, false, error);
-
-	return outcome == APPLY_DONE && suspect + 1 < hi ? apply_range(ingest, suspect + 1, hi, true, error) : outcome;
-}
-
 static ApplyOutcome
 apply_range(Ingest *ingest, int lo, int hi, bool may_guess, ErrorData **error)
 {
 	Batch	   *batch = ingest->batch;
-	Attempt		attempt = {ingest, lo, hi};
-	ErrorKind	kind;
-	int			suspect;
 
-	if (run_attempt(&attempt, error))
-		return note_applied(&attempt);
-	if (attempt.moved)
-		return APPLY_MOVED;
-	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
-	kind = triage((*error)->sqlerrcode);
-	if (kind == ERROR_OF_ENVIRONMENT)
-		return APPLY_RETRY;
-	suspect = batch->shown;
-	if (batch->undecodable >= 0 && !stops_at_error(ingest) && sift(ingest, lo, hi))
-		return apply_range(ingest, lo, hi, true, error);
-
-	if (batch_count_live(batch, lo, hi) > 1)
+	for (;;)
 	{
-		if (may_guess && suspect >= lo && suspect < hi)
-			return apply_around(ingest, lo, suspect, hi, error);
-		return apply_parts(ingest, lo, lo + (hi - lo) / 2, hi, true, error);
+		Attempt		attempt = {ingest, lo, hi};
+		ApplyOutcome outcome;
+		ErrorKind	kind;
+		int			suspect;
+
+		if (run_attempt(&attempt, error))
+			return note_applied(&attempt);
+		if (attempt.moved)
+			return APPLY_MOVED;
+		pg_atomic_fetch_add_u64(&MyJob->retries, 1);
+		kind = triage((*error)->sqlerrcode);
+		if (kind == ERROR_OF_ENVIRONMENT)
+			return APPLY_RETRY;
+		suspect = batch->undecodable >= 0 ? batch->undecodable : batch->shown;
+		if (batch->undecodable >= 0 && !stops_at_error(ingest) && sift(ingest, lo, hi))
+		{
+			forget(error);
+			continue;			/* without them */
+		}
+
+		if (batch_count_live(batch, lo, hi) == 1)
+		{
+			suspect = batch_first_live(batch, lo, hi);
+			if (kind == ERROR_AMBIGUOUS && ingest->ledger->asks_for_evidence)
+				return judge(ingest, lo, hi, suspect, error);
+			return condemn(ingest, lo, hi, suspect, error);
+		}
+		if (batch_first_live(batch, lo, hi) == hi)
+			return APPLY_FAILING;	/* all are flagged, so the dead letters can't be written */
+		forget(error);
+		if (!may_guess || suspect < lo || suspect >= hi)
+			return apply_parts(ingest, lo, lo + (hi - lo) / 2, hi, true, error);
+
+		/* it is probably this one: what is before it passes, and goes first; then what follows it */
+		outcome = apply_parts(ingest, lo, suspect, suspect + 1, false, error);
+		lo = suspect + 1;
+		if (outcome != APPLY_DONE || lo == hi)
+			return outcome;
 	}
-	suspect = batch_first_live(batch, lo, hi);
-	if (suspect == hi)
-		return APPLY_FAILING;	/* all are flagged, so the dead letters can't be written */
-	if (kind == ERROR_AMBIGUOUS && ingest->ledger->asks_for_evidence)
-		return judge(ingest, lo, hi, suspect, error);
-	return condemn(ingest, lo, hi, suspect, error);
 }
 
 ApplyOutcome

@@ -1,9 +1,9 @@
 /*
  * ingest.c
- *		The ingest worker: one a pipeline.
+ *		The ingest worker: one a pipeline, or as many as its option workers says.
  *
- * Its loop: serve librdkafka and interrupts; look at the topic (at the start,
- * every half minute, and when something is amiss); fetch what is there; take it
+ * Its loop: serve librdkafka and interrupts; look at the topics (at the start,
+ * every 20 s, and when something is amiss); fetch what is there; take it
  * in; answer nexus_consume; sleep until the next of these. It never waits for a
  * batch to fill, and never for the network.
  *
@@ -302,15 +302,6 @@ stop_before_message(Ingest *ingest, const ErrorData *error)
 						  unpack_sql_state(error->sqlerrcode)));
 }
 
-/* The pipeline has paused itself, by the table; the supervisor ends the worker. */
-pg_noreturn static void
-wait_to_be_paused(void)
-{
-	wake_supervisor();
-	for (;;)
-		worker_wait(-1, -1);
-}
-
 static void
 take_in(Ingest *ingest)
 {
@@ -336,7 +327,7 @@ take_in(Ingest *ingest)
 		case APPLY_STOP:
 			stop_before_message(ingest, error);
 		case APPLY_FULL:
-			wait_to_be_paused();
+			worker_restart();	/* not before somebody resumes what has paused itself */
 	}
 }
 

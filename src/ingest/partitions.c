@@ -397,8 +397,9 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 }
 
 /*
- * librdkafka hands over none such. If it did, a message would be taken in twice
- * or an offset go backwards.
+ * librdkafka hands over none such. If it did, a message would be taken in twice, or
+ * an offset go backwards; or, if one comes after a later one, be passed over: then
+ * the worker reads again from what the table says.
  */
 void
 partitions_check_messages(Ingest *ingest, int first)
@@ -417,10 +418,13 @@ partitions_check_messages(Ingest *ingest, int first)
 		if (p && message->offset >= Max(p->next, p->fetched))
 		{
 			p->fetched = message->offset + 1;
+			p->from_ms = -1;	/* all that follows it, also what has an earlier time */
 			i++;
+			continue;
 		}
-		else
-			batch_drop(batch, i);
+		if (p && message->offset >= p->next && p->next != OFFSET_BY_TIME)
+			worker_restart();
+		batch_drop(batch, i);
 	}
 }
 

@@ -119,8 +119,11 @@ extern bool kafka_properties_read(const char *path, KafkaProperties *properties,
 extern bool kafka_properties_parse(const char *path, char *text, size_t size, KafkaProperties *properties,
 								   KafkaFailure *failure);
 
-/* Can a client be made with them: are files there and certificates what they should be? */
-extern bool kafka_properties_try(const KafkaProperties *properties, KafkaFailure *failure);
+/*
+ * Can a client be made with them: are files there and certificates what they should
+ * be? left_over: as when kafka_client_close() is false.
+ */
+extern bool kafka_properties_try(const KafkaProperties *properties, KafkaFailure *failure, bool *left_over);
 
 /* NULL: not set. */
 extern const char *kafka_properties_get(const KafkaProperties *properties, const char *name);

@@ -58,9 +58,15 @@ kafka_lane_open(KafkaClient *client, const char *topic, int32_t partition)
 	if (queue == NULL)
 		return;
 
-	lane = &lanes[client->nlanes++];
+	lane = &lanes[client->nlanes];
 	memset(lane, 0, sizeof(*lane));
 	lane->place.topic = strdup(topic);
+	if (lane->place.topic == NULL)
+	{
+		rd_kafka_queue_destroy(queue);
+		return;
+	}
+	client->nlanes++;
 	lane->place.partition = partition;
 	lane->queue = queue;
 	rd_kafka_queue_io_event_enable(queue, client->wakeup[1], "p", 1);

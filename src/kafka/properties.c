@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define LARGEST_FILE	(1024 * 1024)
+#define CLOSE_TIMEOUT_MS	500
 
 static const char *const allowed[] = {
 	"bootstrap.servers", "client.id", "client.rack", "client.dns.lookup", "broker.address.family",
@@ -398,12 +399,13 @@ kafka_properties_read(const char *path, KafkaProperties *properties, KafkaFailur
 
 /* No broker is asked: the handle knows none. */
 bool
-kafka_properties_try(const KafkaProperties *properties, KafkaFailure *failure)
+kafka_properties_try(const KafkaProperties *properties, KafkaFailure *failure, bool *left_over)
 {
 	KafkaSetting *settings = calloc(properties->n + 1, sizeof(KafkaSetting));
 	KafkaClient *client;
 	size_t		n = 0;
 
+	*left_over = false;
 	if (settings == NULL)
 		return true;
 	for (size_t i = 0; i < properties->n; i++)
@@ -412,7 +414,7 @@ kafka_properties_try(const KafkaProperties *properties, KafkaFailure *failure)
 	client = kafka_client_open(KAFKA_PRODUCER, settings, n, failure);
 	free(settings);
 	if (client)
-		(void) kafka_client_close(client, 1000);
+		*left_over = !kafka_client_close(client, CLOSE_TIMEOUT_MS);
 	return client != NULL;
 }
 

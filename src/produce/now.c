@@ -96,11 +96,15 @@ send_call(Relay *relay, Call *call)
 	CallAnswer	answer = {0};
 	KafkaSendResult result = KAFKA_SEND_FAILED;
 	OutboxRow	row;
+	MemoryContext before;
 
 	if (request)
 	{
+		before = MemoryContextSwitchTo(relay->record_context);
 		row = row_of_request(request, call_ticket(call));
 		result = relay_send_row(relay, &row, &answer.failure);
+		MemoryContextSwitchTo(before);
+		MemoryContextReset(relay->record_context);
 	}
 	else
 		kafka_failure_set(&answer.failure, -1, "the caller is gone");
@@ -122,7 +126,7 @@ send_call(Relay *relay, Call *call)
 static bool
 may_take(const Relay *relay)
 {
-	if (relay->calls_to_isolate > 0)
+	if (relay->calls_to_isolate > 0 || (relay->call_is_alone && relay->calls_in_flight > 0))
 		return relay->in_flight == 0 && relay->calls_in_flight == 0;
 	return !relay_looks_for_culprit(relay) || relay->in_flight == 0;
 }
@@ -139,25 +143,37 @@ now_take_calls(Relay *relay)
 	uint64		calls = pg_atomic_read_u64(&MyJob->calls);
 	Call	   *call;
 	int			i = 0;
+	bool		left = false;
 
 	if (calls == relay->calls_seen || !relay->link.reachable || !may_take(relay))
 		return;
 	relay->call_is_alone = relay->calls_to_isolate > 0;
 	while ((call = call_take_next(&i)) != NULL)
 	{
-		if (!(call->kind == CALL_PRODUCE ? send_call(relay, call) : topics_take_call(relay, call)))
+		/* of these there is one question at a time, and the others' wait is no concern of messages */
+		if (call->kind != CALL_PRODUCE)
+		{
+			if (!topics_take_call(relay, call))
+			{
+				call_put_back(call);
+				left = true;
+			}
+			continue;
+		}
+		if (!send_call(relay, call))
 		{
 			call_put_back(call);
-			return;				/* again when some are delivered, or answered */
+			return;				/* again when some are delivered */
 		}
-		if (relay->call_is_alone && call->kind == CALL_PRODUCE)
+		if (relay->call_is_alone)
 		{
 			relay->calls_to_isolate--;
 			return;
 		}
 	}
 	relay->calls_to_isolate = 0;
-	relay->calls_seen = calls;
+	if (!left)
+		relay->calls_seen = calls;
 }
 
 void
@@ -196,14 +212,15 @@ now_answer_left_over(void)
 static int
 sqlstate_of(const KafkaFailure *failure)
 {
+	if (kafka_failure_is_authorization(failure))
+		return ERRCODE_INSUFFICIENT_PRIVILEGE;
 	switch (kafka_fate(failure->code))
 	{
 		case KAFKA_FATE_NO_TOPIC:
 			return ERRCODE_UNDEFINED_OBJECT;
 		case KAFKA_FATE_REFUSED:
 		case KAFKA_FATE_BATCH_REFUSED:
-			return strstr(failure->name, "AUTHORIZATION") ? ERRCODE_INSUFFICIENT_PRIVILEGE
-				: strstr(failure->name, "TOO_LARGE") ? ERRCODE_PROGRAM_LIMIT_EXCEEDED
+			return strstr(failure->name, "TOO_LARGE") ? ERRCODE_PROGRAM_LIMIT_EXCEEDED
 				: ERRCODE_EXTERNAL_ROUTINE_EXCEPTION;
 		default:
 			return ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN;

@@ -287,6 +287,7 @@ relay_take_deliveries(Relay *relay)
 	const KafkaDelivery *deliveries;
 	size_t		n = kafka_producer_deliveries(relay->link.client, &deliveries);
 	bool		any_delivered = false;
+	bool		any_row = false;
 
 	for (size_t i = 0; i < n; i++)
 	{
@@ -299,6 +300,7 @@ relay_take_deliveries(Relay *relay)
 			continue;
 		}
 		relay->in_flight--;
+		any_row = true;
 		if (deliveries[i].code == 0)
 		{
 			any_delivered = true;
@@ -311,6 +313,6 @@ relay_take_deliveries(Relay *relay)
 	if (any_delivered)
 		link_alive(&relay->link);
 	kafka_producer_forget_deliveries(relay->link.client);
-	if (n > 0)
+	if (any_row)
 		adapt_group(relay);
 }

@@ -32,6 +32,8 @@ static Call *calls = NULL;
 
 /* The one of this backend, while it has one. */
 static Call *my_call = NULL;
+
+/* In the memory of the call that it answered. */
 static char *my_reply = NULL;
 
 Size
@@ -119,6 +121,8 @@ call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline)
 	if (!registered)
 		before_shmem_exit(give_up_at_exit, 0);
 	registered = true;
+	if (my_call)
+		(void) give_up();		/* an error came between, as when there was no room for a segment */
 	call = find_slot(deadline);
 	if (call == NULL)
 		return NULL;
@@ -140,9 +144,7 @@ call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline)
 static void
 keep_reply(const Call *call, Size size)
 {
-	if (my_reply)
-		pfree(my_reply);
-	my_reply = MemoryContextAllocHuge(TopMemoryContext, size + 1);
+	my_reply = palloc_extended(size + 1, MCXT_ALLOC_HUGE);
 	memcpy(my_reply, call->segment ? dsm_segment_address(call->segment) : call->request, size);
 	my_reply[size] = '\0';
 }

@@ -150,7 +150,10 @@ wake_after(Node *parsetree)
 		case T_TransactionStmt:
 			/* what the prepared transaction had produced is committed now, by somebody else */
 			if (((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
+			{
 				job_wake(job_lookup(JOB_RELAY, MyDatabaseId, "", 0));
+				wake_supervisor();
+			}
 			break;
 		default:
 			break;

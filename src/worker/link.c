@@ -90,6 +90,7 @@ heed_reload(KafkaLink *link)
 	KafkaFailure failure;
 	char		why[512];
 	bool		refused;
+	bool		left_over;
 	bool		usable = read_connection(&connection, why, sizeof(why), &refused);
 
 	link->reloads = worker_reloads;
@@ -97,7 +98,9 @@ heed_reload(KafkaLink *link)
 		worker_restart();		/* there is none to be used any more */
 	if (usable && connection.hash != link->hash)
 	{
-		usable = kafka_properties_try(&connection.properties, &failure);
+		usable = kafka_properties_try(&connection.properties, &failure, &left_over);
+		if (left_over)
+			worker_leave_hard();
 		if (!usable)
 			snprintf(why, sizeof(why), "%s", failure.text);
 	}

@@ -251,7 +251,7 @@ extern void calls_start(void);
 extern char *call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline);
 extern CallOutcome call_and_wait(Job *worker, TimestampTz deadline, CallAnswer *answer);
 
-/* What the worker has written over the request; until the next call. */
+/* What the worker has written over the request; in the context of call_and_wait(). */
 extern const char *call_reply(void);
 
 /* The relay. */

@@ -23,13 +23,7 @@ sub publish
 	return;
 }
 
-sub consume
-{
-	my ($name) = @_;
-	my $answer = sql("SELECT nexus_consume('$name', '60 s')");
-	$answer =~ /"(success|idle)"/ or die "nexus_consume('$name') answered $answer";
-	return;
-}
+sub consume { return $node->consume('postgres', @_) }
 
 sub replay_is
 {

@@ -31,13 +31,7 @@ sub publish
 	return;
 }
 
-sub consume
-{
-	my ($name) = @_;
-	my $answer = sql("SELECT nexus_consume('$name', '60 s')");
-	$answer =~ /"(success|idle)"/ or die "nexus_consume('$name') answered $answer";
-	return;
-}
+sub consume { return $node->consume('postgres', @_) }
 
 # A pipeline with the topic of its name. What is in the topic before comes in few batches.
 sub pipeline
@@ -287,6 +281,20 @@ is(dead_letters('deferred'), 'Oz 23503, Ys 23503',
 	'a deferred constraint that fails at the commit: the messages\' dead letters');
 ends_with('deferred', q(SELECT string_agg(name, ' ' ORDER BY name COLLATE "C") FROM cities), 'Cádiz Ulm',
 	'the others are in the table');
+
+# A deferred trigger, at the commit, sees the batch too.
+sql(q(CREATE TABLE heads (n int)), q(CREATE TABLE totals (at_commit bigint)), <<'SQL',
+CREATE FUNCTION note_total() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO totals SELECT count(*) FROM nexus_messages();
+  RETURN NULL;
+END $$
+SQL
+	q(CREATE CONSTRAINT TRIGGER note_total AFTER INSERT ON heads DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION note_total()));
+publish('heads', map { [ undef, qq({"n": $_}) ] } 1 .. 3);
+pipeline('heads', q(INSERT INTO heads SELECT min((value ->> 'n')::int) FROM nexus_messages()));
+ends_with('heads', q(SELECT sum(at_commit) FROM totals), 3, 'a deferred trigger reads the batch at the commit');
 
 sql(q(CREATE SCHEMA "The shop"), q(CREATE TABLE "The shop".sales (n int)), q(CREATE TABLE public.sales (n text)));
 publish('schema', map { [ undef, qq({"n": $_}) ] } 1 .. 3);

@@ -138,6 +138,8 @@ is(numbers('p'), '15', 'the other partitions are where they were');
 
 sql(q(SELECT nexus_pause('p')));
 sql(q(BEGIN), q(SELECT nexus_seek('p', 'earliest')), q(ROLLBACK));
+is(sql(q(BEGIN), q(SELECT nexus_seek('p', 3, 'a', 0)), q(SELECT "offset" FROM nexus_offsets
+	WHERE pipeline = 'p' AND topic = 'a' AND partition = 0), q(ROLLBACK)), "1\n3", 'an offset may be a number');
 sql(q(SELECT nexus_resume('p')));
 consume_is('p', $idle, 'a seek that is rolled back moved nothing');
 

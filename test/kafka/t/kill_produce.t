@@ -33,18 +33,6 @@ sub wait_for_load
 	return;
 }
 
-# A start is refused while the killed postmaster is not reaped, and while its orphans
-# hold the shared memory.
-sub kill_and_start
-{
-	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-
-	$node->kill9;
-	sleep 0.05 while kill(0, $pid);
-	sleep 0.05 until $node->start(fail_ok => 1);
-	return;
-}
-
 foreach (1 .. $relay_kills)
 {
 	wait_for_load();
@@ -56,7 +44,7 @@ foreach (1 .. $relay_kills)
 foreach (1 .. $postmaster_kills)
 {
 	wait_for_load();
-	kill_and_start();
+	$node->kill9_and_start;
 }
 wait_for_load();
 

@@ -7,6 +7,7 @@ use warnings;
 
 use JSON::PP;
 use NexusKafka::Broker;
+use NexusKafka::Chance;
 use NexusKafka::Checks;
 use NexusKafka::Cluster;
 use NexusKafka::Load;
@@ -17,19 +18,7 @@ my $messages = 30;
 my $first = 1_767_225_600_000;    # 2026-01-01, in milliseconds
 my %times;                        # by topic and partition
 
-my $seed = $ENV{NEXUS_TEST_SEED} // time % 1_000_000;
-diag("seed $seed (NEXUS_TEST_SEED), $rounds rounds");
-my $state = $seed;
-
-sub chance
-{
-	my ($below) = @_;
-
-	$state = ($state * 1103515245 + 12345) % 2**31;
-	return int($state / 2**31 * $below);
-}
-
-sub one_of { return $_[chance(scalar @_)] }
+diag("$rounds rounds");
 
 my $kafka = NexusKafka::Broker->new;
 foreach my $topic (qw(a b))

@@ -118,6 +118,33 @@ runs_ok($node, 'postgres', 'the broker is back');
 now_is_later('and so are the answers');
 unlike(messages('t', '%s\n'), qr/^never$/m, 'what was said not to be sent was not');
 
+# ---- the relay's memory
+
+# Bytes of all its memory contexts together, as PostgreSQL writes them into the log.
+sub relay_memory
+{
+	my $before = () = log_lines($node, qr/Grand total: \d+ bytes/);
+	my $pid = $node->worker_pid('relay', 'postgres');
+
+	$node->safe_psql('postgres', "SELECT pg_log_backend_memory_contexts($pid)");
+	my @totals;
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	do
+	{
+		die 'no memory contexts in the log' if time > $deadline;
+		@totals = log_lines($node, qr/Grand total: \d+ bytes/);
+	} until @totals > $before;
+	my ($free) = $totals[-1] =~ /; (\d+) free/;
+	my ($total) = $totals[-1] =~ /Grand total: (\d+) bytes/;
+	return $total - ($free // 0);
+}
+
+my $calls = "SELECT count(nexus_produce_now('t', n::text, 'k', '{\"a\": \"b\"}', 0)) FROM generate_series(1, 4000) n";
+$node->safe_psql('postgres', $calls);
+my $memory = relay_memory();
+$node->safe_psql('postgres', $calls);
+cmp_ok(relay_memory() - $memory, '<', 200_000, '4000 calls more leave nothing in the relay\'s memory');
+
 # ---- nobody's call is left
 
 $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'nexus_kafka relay'");

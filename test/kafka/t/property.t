@@ -8,6 +8,7 @@ use strict;
 use warnings;
 
 use NexusKafka::Broker;
+use NexusKafka::Chance;
 use NexusKafka::Checks;
 use NexusKafka::Cluster;
 use NexusKafka::Load;
@@ -20,22 +21,7 @@ my $partitions = 3;
 my $keys = 40;
 my $topic = 'stream';
 
-# ---- chance
-
-my $seed = $ENV{NEXUS_TEST_SEED} // (time * 1000) % 1_000_000;
-diag("seed $seed (NEXUS_TEST_SEED), $steps steps");
-my $state = $seed;
-
-# A generator of its own: others call rand() too.
-sub chance
-{
-	my ($below) = @_;
-
-	$state = ($state * 1103515245 + 12345) % 2**31;
-	return int($state / 2**31 * $below);
-}
-
-sub one_of { return $_[chance(scalar @_)] }
+diag("$steps steps");
 
 # ---- the database
 

@@ -43,7 +43,7 @@ foreach (1 .. $rounds)
 		kill_worker($type);
 	}
 	wait_for_load();
-	kill_and_start();
+	$node->kill9_and_start;
 }
 wait_for_load();
 my $count = numbers_stop($numbers);
@@ -80,18 +80,6 @@ sub kill_worker
 	kill('KILL', $pid);
 	$kills++;
 	$node->wait_for_query('postgres', "SELECT pid <> $pid FROM nexus_status WHERE name = '$name'");
-	return;
-}
-
-# A start is refused while the killed postmaster is not reaped, and while its orphans
-# hold the shared memory.
-sub kill_and_start
-{
-	my ($pid) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
-
-	$node->kill9;
-	sleep 0.05 while kill(0, $pid);
-	sleep 0.05 until $node->start(fail_ok => 1);
 	return;
 }
 

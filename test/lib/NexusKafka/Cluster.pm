@@ -249,6 +249,29 @@ sub produce_sessions
 	return $self->safe_psql($db, $self->produce_sessions_sql($from, $to));
 }
 
+# Has all that is in the topic of a pipeline taken in; dies if that is not done.
+sub consume
+{
+	my ($self, $db, $pipeline) = @_;
+	my $answer = $self->safe_psql($db, "SELECT nexus_consume('$pipeline', '60 s')");
+
+	$answer =~ /"(success|idle)"/ or croak "nexus_consume('$pipeline') answered $answer";
+	return;
+}
+
+# Kills the postmaster and starts the server again. A start is refused while the killed
+# postmaster is not reaped, and while its orphans hold the shared memory.
+sub kill9_and_start
+{
+	my ($self) = @_;
+	my ($pid) = slurp_file($self->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+
+	$self->kill9;
+	sleep 0.05 while kill(0, $pid);
+	sleep 0.05 until $self->start(fail_ok => 1);
+	return;
+}
+
 # How often a server process died in a way that makes the postmaster restart all
 # others. Needs restart_after_crash to be more than 1.
 sub crashes
