@@ -2,6 +2,7 @@
 use strict;
 use warnings;
 
+use IPC::Run ();
 use NexusKafka::Checks;
 use NexusKafka::Cluster;
 use Test::More;
@@ -34,6 +35,24 @@ answer_is('', '{"status": "success", "processedCount": 1}', 'ingested before the
 $node->safe_psql('postgres', q(SELECT nexus_produce('nexus-prospect-ingestion', 'no json'::text)));
 like($node->safe_psql('postgres', 'SELECT nexus_consume()'), qr/"success"/, 'a bad message is no error of nexus_consume');
 $node->wait_rows('postgres', 'nexus_dead_letters', 1);
+
+# Several callers at the very same time, as with cron and an application, once each, so that no later one wakes the
+# worker for them: none is forgotten until its next look at the topic, 20 s later.
+foreach my $round (1 .. 5)
+{
+	my $gate = $node->background_psql('postgres');
+	$gate->query_safe('SELECT pg_advisory_lock(1)');
+	my @callers = map {
+		my $out = '';
+		{ out => \$out, handle => IPC::Run::start([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-d', 'postgres',
+			'-c', 'SELECT pg_advisory_lock_shared(1)', '-c', q(SELECT nexus_consume(timeout => '18 s')) ],
+			'<', \undef, '>', \$out, '2>&1') };
+	} 1 .. 6;
+	$node->wait_for_query('postgres', "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted", 6);
+	$gate->quit;
+	$_->{handle}->finish for @callers;
+	is(scalar(grep { ${ $_->{out} } =~ /"(success|idle)"/ } @callers), 6, "six callers at once, round $round");
+}
 
 sqlstate_is($node, 'postgres', q(SELECT nexus_consume('none')), '42704', 'no such pipeline');
 is($node->safe_psql('postgres', 'SELECT nexus_consume(NULL) IS NULL'), 't', 'NULL in, NULL out');
