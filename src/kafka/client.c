@@ -21,6 +21,11 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#define FETCH_BUFFER_BYTES	(256 * 1024)
 
 void		(*kafka_log_hook) (int level, const char *text) = NULL;
 
@@ -118,6 +123,20 @@ new_handle(KafkaKind kind, rd_kafka_conf_t *conf, char *text, size_t size)
 	return rk;
 }
 
+/*
+ * The answer to a fetch, often a megabyte, lives until its last message was taken in.
+ * Among the thousands of small structures of the messages it leaves holes in the heap:
+ * 8 partitions with 2 million messages behind came to 32 MiB, and to 26 where answers
+ * are mapped by themselves. Holds for the whole process, which is a worker's.
+ */
+static void
+keep_fetches_out_of_the_heap(void)
+{
+#ifdef __GLIBC__
+	(void) mallopt(M_MMAP_THRESHOLD, FETCH_BUFFER_BYTES);
+#endif
+}
+
 KafkaClient *
 kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings, KafkaFailure *failure)
 {
@@ -134,6 +153,8 @@ kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings
 	if (!make_pipe(client->wakeup))
 		return open_failed(client, failure, RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE, strerror(errno));
 
+	if (kind == KAFKA_CONSUMER)
+		keep_fetches_out_of_the_heap();
 	conf = kafka_config_build(kind, settings, nsettings, &client->needs_nudge, failure);
 	if (conf == NULL)
 	{
