@@ -4,6 +4,10 @@
 -- complain if the script is sourced in psql rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION nexus_kafka" to load this file. \quit
 
+/* Without the extension's schema, in which others may have put a function or operator
+ * that fits better than PostgreSQL's own. So all of ours is qualified. */
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 
 /* ---------------------------------------------------------------- tables */
 
@@ -121,11 +125,46 @@ CREATE TABLE @extschema@.nexus_outbox (
 COMMENT ON TABLE @extschema@.nexus_outbox IS
   'Messages that wait for the broker''s acknowledgement. nexus_produce writes here, in the caller''s transaction; the relay publishes and deletes. Don''t write it directly.';
 
+CREATE TABLE @extschema@.nexus_topic_rights (
+  role regrole NOT NULL CHECK (role::oid <> 0),
+  topic text NOT NULL CHECK (topic ~ '^([a-zA-Z0-9._-]{1,249}|[a-zA-Z0-9._-]{0,248}[*])$'),
+  PRIMARY KEY (role, topic)
+);
+COMMENT ON TABLE @extschema@.nexus_topic_rights IS
+  'Who may produce to which topics with nexus_produce(topic, …) and nexus_produce_now(topic, …), besides having EXECUTE on them. A row for a role covers its members. Superusers and the extension''s owner may produce to all.';
+COMMENT ON COLUMN @extschema@.nexus_topic_rights.role IS
+  'A role; kept by its oid: one that is renamed keeps its rights, one that is made anew has none.';
+COMMENT ON COLUMN @extschema@.nexus_topic_rights.topic IS
+  'A topic, or the beginning of topics'' names and an asterisk; * alone: all.';
+
+/* Who may write a pipeline's row may choose its statement, and a superuser as its role.
+ * Rights on all tables (pg_write_all_data) are not meant to be that. */
+CREATE FUNCTION @extschema@.nexus_refuse_direct_writes()
+RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT pg_has_role((SELECT relowner FROM pg_class WHERE oid = tg_relid), 'USAGE') THEN
+    RAISE insufficient_privilege USING
+      MESSAGE = format('permission denied to write table %I', tg_table_name),
+      DETAIL = 'A pipeline runs as the role that its row names.',
+      HINT = 'Use nexus_create_pipeline(), nexus_alter_pipeline() and nexus_drop_pipeline().';
+  END IF;
+  RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.nexus_refuse_direct_writes() IS
+  'Trigger of nexus_pipelines: only the functions write it, and the extension''s owner.';
+CREATE TRIGGER nexus_refuse_direct_writes BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.nexus_pipelines
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.nexus_refuse_direct_writes();
+
 /* The outbox isn't dumped: a restore would publish its messages once more. */
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_identity', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_pipelines', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_offsets', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_dead_letters', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_topic_rights',
+  'WHERE role IN (SELECT oid FROM pg_catalog.pg_roles)');  -- a dropped role's number is another's elsewhere
 SELECT pg_catalog.pg_extension_config_dump(
   pg_catalog.pg_get_serial_sequence('@extschema@.nexus_dead_letters', 'id')::pg_catalog.regclass, '');
 
@@ -470,36 +509,41 @@ COMMENT ON FUNCTION @extschema@.nexus_health() IS
   'One object for a health check: status (healthy, degraded, unhealthy), version, role, transport, topic, kafkaConfigured, timestamp, and the state of the outbox and of each pipeline. Asks shared memory and tables only, never the broker.';
 
 
-/* --------------------------------------------- nothing for PUBLIC, at all */
+/* ---------- nothing for PUBLIC, nor for others by ALTER DEFAULT PRIVILEGES */
 
-REVOKE ALL ON FUNCTION
-  @extschema@.nexus_messages(), @extschema@.nexus_raw_messages(),
-  @extschema@.nexus_produce(jsonb), @extschema@.nexus_produce(text, text, text, jsonb, integer),
-  @extschema@.nexus_produce(text, jsonb, text, jsonb, integer),
-  @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer),
-  @extschema@.nexus_produce_now(jsonb, interval),
-  @extschema@.nexus_produce_now(text, text, text, jsonb, integer, interval),
-  @extschema@.nexus_produce_now(text, jsonb, text, jsonb, integer, interval),
-  @extschema@.nexus_produce_now(text, bytea, bytea, jsonb, integer, interval),
-  @extschema@.nexus_flush(interval), @extschema@.nexus_consume(text, interval),
-  @extschema@.nexus_valid_prospect(jsonb),
-  @extschema@.nexus_create_pipeline(text, text, text, jsonb),
-  @extschema@.nexus_alter_pipeline(text, text, text, jsonb), @extschema@.nexus_drop_pipeline(text),
-  @extschema@.nexus_pause(text), @extschema@.nexus_resume(text),
-  @extschema@.nexus_seek(text, text, text, integer), @extschema@.nexus_seek(text, bigint, text, integer),
-  @extschema@.nexus_replay(text, bigint[]),
-  @extschema@.nexus_create_topic(text, integer, integer, jsonb, interval),
-  @extschema@.nexus_topics_json(interval), @extschema@.nexus_topics(interval),
-  @extschema@.nexus_resume(), @extschema@.nexus_jobs(), @extschema@.nexus_job_partitions(),
-  @extschema@.nexus_halt(), @extschema@.nexus_health()
-FROM PUBLIC;
+DO $revoke$
+DECLARE
+  granted record;
+BEGIN
+  FOR granted IN
+    SELECT DISTINCT member.kind, member.name, COALESCE(quote_ident(r.rolname), 'PUBLIC') AS grantee
+    FROM pg_extension e
+    JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+    CROSS JOIN LATERAL (
+      SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, COALESCE(p.proacl, acldefault('f', p.proowner))
+      FROM pg_proc p
+      WHERE d.classid = 'pg_proc'::regclass AND p.oid = d.objid
+      UNION ALL
+      SELECT 'TABLE', c.oid::regclass::text, c.relowner, c.relacl
+      FROM pg_class c
+      WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid) AS member (kind, name, owner, acl)
+    CROSS JOIN LATERAL aclexplode(member.acl) a
+    LEFT JOIN pg_roles r ON r.oid = a.grantee
+    WHERE e.extname = 'nexus_kafka' AND a.grantee <> member.owner
+  LOOP
+    EXECUTE format('REVOKE ALL ON %s %s FROM %s', granted.kind, granted.name, granted.grantee);
+  END LOOP;
+END
+$revoke$;
 
 
 /* ---------------------------- prospect_tracking, the pipeline that comes with it
  *
  * Table and rows are the user's: the table is no member of the extension, DROP
  * EXTENSION leaves it. A table that is there already is adopted if it fits; the
- * pipeline then runs with the rights of its owner, no more. Under a restore, which
+ * pipeline then runs with the rights of its owner, no more, and not before somebody
+ * has agreed if that is one who was merely allowed to create tables here: all the
+ * messages would be theirs. Under a restore, which
  * shows by row_security = off, the dump brings all this, and it is left to it.
  * (No NOTICE would be seen: CREATE EXTENSION shows WARNING and INFO only.) */
 
@@ -507,6 +551,7 @@ DO $install$
 DECLARE
   target CONSTANT regclass := to_regclass('@extschema@.prospect_tracking');
   target_owner name := current_user;
+  stranger boolean := false;
   misfit text;
 BEGIN
   IF current_setting('row_security') = 'off' THEN
@@ -571,7 +616,15 @@ BEGIN
     END IF;
 
     SELECT pg_get_userbyid(c.relowner) INTO target_owner FROM pg_class c WHERE c.oid = target;
-    RAISE INFO 'table prospect_tracking is there already and fits: adopted, its pipeline runs as its owner %', target_owner;
+    SELECT target_owner <> current_user AND NOT pg_has_role(target_owner, n.nspowner, 'USAGE') INTO stranger
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
+    IF stranger THEN
+      RAISE WARNING 'table prospect_tracking is there already and fits, but belongs to %: adopted, and its pipeline paused', target_owner
+        USING DETAIL = 'Its owner gets all messages of the topic, and has no rights of the schema''s owner.',
+              HINT = 'If that is meant to be so: SELECT @extschema@.nexus_resume(''prospect_tracking'')';
+    ELSE
+      RAISE INFO 'table prospect_tracking is there already and fits: adopted, its pipeline runs as its owner %', target_owner;
+    END IF;
     IF target_owner <> current_user THEN
       EXECUTE format('GRANT EXECUTE ON FUNCTION @extschema@.nexus_messages(), @extschema@.nexus_valid_prospect(jsonb) TO %I',
                      target_owner);
@@ -582,8 +635,11 @@ BEGIN
    * under the same id runs into the primary key, and so to the dead letters. Its
    * OFFSET 0 keeps it an index look-up a message. An id beyond all that are there,
    * as time-ordered ids are, needs none. */
-  INSERT INTO @extschema@.nexus_pipelines (name, topic, run_as, search_path, statement)
-  VALUES ('prospect_tracking', 'nexus-prospect-ingestion', target_owner, 'pg_catalog, pg_temp', $statement$
+  INSERT INTO @extschema@.nexus_pipelines (name, topic, run_as, search_path, paused, paused_reason, statement)
+  VALUES ('prospect_tracking', 'nexus-prospect-ingestion', target_owner, 'pg_catalog, pg_temp', stranger,
+    CASE WHEN stranger THEN
+      format('the table was there already and belongs to %I, who gets all messages: nexus_resume(pipeline) if that is meant to be so', target_owner)
+    END, $statement$
 INSERT INTO @extschema@.prospect_tracking
   (message_id, fingerprint_id, session_id, messages, metadata, enqueued_at, topic, partition, "offset")
 SELECT m.message_id, m.value ->> 'fingerprint', m.value ->> 'sessionId', m.value -> 'messages', m.value -> 'metadata',

@@ -42,6 +42,7 @@ static const Option options[] = {
 	"a number from 1 on, or null"},
 	{"group_id", OPTION_TEXT, offsetof(Pipeline, group_id), 1, 249, true, "a name of at most 249 bytes, or null"},
 	{"on_demand", OPTION_BOOLEAN, offsetof(Pipeline, on_demand), 0, 0, false, "true or false"},
+	{"run_as", OPTION_TEXT, offsetof(Pipeline, run_as), 1, NAMEDATALEN - 1, false, "the name of a role"},
 };
 
 void

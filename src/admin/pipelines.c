@@ -2,9 +2,9 @@
  * pipelines.c
  *		nexus_create_pipeline(), nexus_alter_pipeline() and nexus_drop_pipeline().
  *
- * A pipeline runs with the rights of the role that made it, under the search_path
- * of that moment. Who has the rights of that role may change and drop it. Changes
- * take effect when the transaction commits: the supervisor compares.
+ * A pipeline runs with the rights of the role that made it, or of another that its
+ * maker has the rights of (run_as), under the search_path of that moment. Who has the
+ * rights of that role may change and drop it. Changes take effect when the transaction commits: the supervisor compares.
  */
 #include "nexus_kafka.h"
 
@@ -15,6 +15,7 @@
 #include "catalog/namespace.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "admin/pipeline.h"
@@ -113,31 +114,55 @@ check_topic(const char *topic)
 	}
 }
 
+/* A superuser's rights are not inherited. */
+static bool
+has_rights_of(Oid role)
+{
+	return superuser() || (has_privs_of_role(GetUserId(), role) && !superuser_arg(role));
+}
+
 static void
 check_owner(const Pipeline *pipeline)
 {
 	Oid			role = get_role_oid(pipeline->run_as, true);
 
 	/* one whose role is gone is the superuser's */
-	if (OidIsValid(role) ? !has_privs_of_role(GetUserId(), role) : !superuser())
+	if (OidIsValid(role) ? !has_rights_of(role) : !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must have the rights of role \"%s\" to change pipeline \"%s\"", pipeline->run_as,
 						pipeline->name)));
 }
 
-/* Prepared as the role as which it will run, whose rights the caller has. */
+static void
+check_run_as(const Pipeline *pipeline)
+{
+	if (!has_rights_of(get_role_oid(pipeline->run_as, false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must have the rights of role \"%s\" to let a pipeline run as it", pipeline->run_as)));
+}
+
+/*
+ * Prepared as it will be in the worker: as that role, whose rights the caller has, and
+ * under that search_path. Planning runs functions: what they set must not stay in the
+ * caller's session.
+ */
 static void
 check_statement(const Pipeline *pipeline)
 {
 	Oid			user;
 	int			context;
+	int			settings = NewGUCNestLevel();
 
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(get_role_oid(pipeline->run_as, false), context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(get_role_oid(pipeline->run_as, false), context | SECURITY_RESTRICTED_OPERATION);
+	(void) set_config_option("search_path", pipeline->search_path,
+							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	statement_check(pipeline->statement);
 	SPI_finish();
+	AtEOXact_GUC(false, settings);
 	SetUserIdAndSecContext(user, context);
 }
 
@@ -177,11 +202,12 @@ nexus_create_pipeline(PG_FUNCTION_ARGS)
 	pipeline.topic = required_argument(fcinfo, 1, "topic");
 	pipeline.statement = required_argument(fcinfo, 2, "statement");
 	pipeline.run_as = GetUserNameFromId(GetUserId(), false);
-	pipeline.search_path = namespace_search_path;
+	pipeline.search_path = pstrdup(namespace_search_path);
 	pipeline_set_defaults(&pipeline);
 	if (!PG_ARGISNULL(3))
 		pipeline_set_options(&pipeline, PG_GETARG_JSONB_P(3));
 	check_topic(pipeline.topic);
+	check_run_as(&pipeline);
 	check_statement(&pipeline);
 	write_pipeline(fcinfo, &pipeline, true);
 	PG_RETURN_VOID();
@@ -193,6 +219,7 @@ nexus_alter_pipeline(PG_FUNCTION_ARGS)
 	char	   *name = required_argument(fcinfo, 0, "name");
 	Pipeline   *pipeline = pipeline_lock(fcinfo, name);
 	char	   *start = pipeline->start;
+	char	   *run_as = pipeline->run_as;
 
 	check_owner(pipeline);
 	if (!PG_ARGISNULL(1))
@@ -200,12 +227,15 @@ nexus_alter_pipeline(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(2))
 	{
 		pipeline->statement = text_to_cstring(PG_GETARG_TEXT_PP(2));
-		pipeline->search_path = namespace_search_path;
-		check_statement(pipeline);
+		pipeline->search_path = pstrdup(namespace_search_path);
 	}
 	if (!PG_ARGISNULL(3))
 		pipeline_set_options(pipeline, PG_GETARG_JSONB_P(3));
 	check_topic(pipeline->topic);
+	if (strcmp(run_as, pipeline->run_as) != 0)
+		check_run_as(pipeline);
+	if (!PG_ARGISNULL(2) || strcmp(run_as, pipeline->run_as) != 0)
+		check_statement(pipeline);
 	if (pipeline->started && strcmp(start, pipeline->start) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

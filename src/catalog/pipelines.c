@@ -16,7 +16,7 @@
 #include "catalog/tables.h"
 
 #define PIPELINE_COLUMNS \
-	"name, topic, statement, run_as::text, search_path, start, workers, batch_messages, batch_bytes, on_error," \
+	"name, topic, statement, run_as::pg_catalog.text, search_path, start, workers, batch_messages, batch_bytes, on_error," \
 	" max_dead_letters, group_id, on_demand, paused, created_at, started_at"
 
 static char *
@@ -121,7 +121,7 @@ catalog_pipeline_lock(const char *name, MemoryContext context)
 	return make_pipeline(SPI_tuptable->vals[0], context);
 }
 
-#define WRITTEN_COLUMNS	12
+#define WRITTEN_COLUMNS	13
 
 static void
 written_values(const Pipeline *p, Datum *values, char *nulls)
@@ -142,10 +142,12 @@ written_values(const Pipeline *p, Datum *values, char *nulls)
 	values[10] = p->group_id ? CStringGetTextDatum(p->group_id) : 0;
 	nulls[10] = p->group_id ? ' ' : 'n';
 	values[11] = BoolGetDatum(p->on_demand);
+	values[12] = CStringGetTextDatum(p->run_as);
 }
 
 #define WRITTEN_TYPES \
-	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT4OID, TEXTOID, INT4OID, TEXTOID, BOOLOID
+	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT4OID, TEXTOID, INT4OID, TEXTOID, BOOLOID, \
+	TEXTOID
 
 bool
 catalog_pipeline_add(const Pipeline *pipeline)
@@ -154,14 +156,12 @@ catalog_pipeline_add(const Pipeline *pipeline)
 		"INSERT INTO @nexus_pipelines (name, topic, statement, search_path, start, workers, batch_messages,"
 		" batch_bytes, on_error, max_dead_letters, group_id, on_demand, run_as)"
 		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
-		WRITTEN_COLUMNS + 1, {WRITTEN_TYPES, TEXTOID}
+		WRITTEN_COLUMNS, {WRITTEN_TYPES}
 	};
-	Datum		values[WRITTEN_COLUMNS + 1];
-	char		nulls[WRITTEN_COLUMNS + 2] = {0};
+	Datum		values[WRITTEN_COLUMNS];
+	char		nulls[WRITTEN_COLUMNS + 1];
 
 	written_values(pipeline, values, nulls);
-	values[WRITTEN_COLUMNS] = CStringGetTextDatum(pipeline->run_as);
-	nulls[WRITTEN_COLUMNS] = ' ';
 	return catalog_run(&query, values, nulls, false, SPI_OK_INSERT) > 0;
 }
 
@@ -171,7 +171,7 @@ catalog_pipeline_change(const Pipeline *pipeline)
 	static CatalogQuery query = {
 		"UPDATE @nexus_pipelines SET topic = $2, statement = $3, search_path = $4, start = $5, workers = $6,"
 		" batch_messages = $7, batch_bytes = $8, on_error = $9, max_dead_letters = $10, group_id = $11,"
-		" on_demand = $12 WHERE name OPERATOR(pg_catalog.=) $1",
+		" on_demand = $12, run_as = $13 WHERE name OPERATOR(pg_catalog.=) $1",
 		WRITTEN_COLUMNS, {WRITTEN_TYPES}
 	};
 	Datum		values[WRITTEN_COLUMNS];

@@ -2,8 +2,9 @@
  * query.c
  *		Prepared statements in the extension's schema, kept for the process.
  *
- * Names are qualified and types exact, so that no search_path and no planted
- * operator can change what a statement means.
+ * Names are qualified, those of types too, and types exact: a backend prepares them
+ * under its user's search_path, and with the rights of the tables' owner. No planted
+ * operator or type may change what a statement means.
  */
 #include "nexus_kafka.h"
 

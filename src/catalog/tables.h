@@ -11,6 +11,7 @@
  * position.c	how a place in a topic is written
  * outbox.c		nexus_outbox
  * dead_letters.c	nexus_dead_letters
+ * topic_rights.c	nexus_topic_rights
  */
 #ifndef NEXUS_TABLES_H
 #define NEXUS_TABLES_H
@@ -230,5 +231,10 @@ extern int64 catalog_dead_letter_last_id(void);
 extern uint64 catalog_dead_letters_lock(const int64 *ids, int n);
 extern void catalog_dead_letters_remove(const int64 *ids, int n);
 extern void catalog_dead_letter_renew(int64 id, const ErrorData *error);
+
+/* ---- topic_rights.c ---- */
+
+/* May the role produce to the topic? With the rights of the tables' owner, who may to all. */
+extern bool catalog_may_produce(Oid role, const char *topic);
 
 #endif							/* NEXUS_TABLES_H */

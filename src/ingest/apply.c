@@ -20,7 +20,8 @@
  *
  * The statement has the rights of the pipeline's role, from its start to the
  * end of the commit, where deferred triggers run. SECURITY_LOCAL_USERID_CHANGE
- * keeps it from taking others (SET ROLE, SET SESSION AUTHORIZATION).
+ * keeps it from taking others (SET ROLE, SET SESSION AUTHORIZATION). A superuser's are
+ * given to nobody else's code (guard.c).
  */
 #include "nexus_kafka.h"
 
@@ -71,13 +72,15 @@ prepare_statement(Ingest *ingest)
 }
 
 static void
-assume_role(const char *role)
+assume_role(const char *name)
 {
+	Oid			role = get_role_oid(name, false);
 	int			context;
 	Oid			user;
 
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(get_role_oid(role, false), context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(role, context | SECURITY_LOCAL_USERID_CHANGE);
+	guard_begin(role);
 }
 
 static void
@@ -147,6 +150,7 @@ run_attempt(Attempt *attempt, ErrorData **error)
 	pgstat_report_activity(STATE_RUNNING, attempt->ingest->pipeline->statement);
 	ok = worker_transaction(apply_body, attempt, attempt->ingest->batch->context, error);
 	current_batch = NULL;
+	guard_end();
 	SetUserIdAndSecContext(user, context);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return ok;

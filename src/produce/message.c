@@ -8,9 +8,12 @@
 
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "compat.h"
 #include "produce/produce.h"
 
 /* ---- validation ---- */
@@ -23,6 +26,39 @@ check_topic(const char *topic)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("\"%s\" is not a name of a Kafka topic", topic),
 				 errdetail("A name has 1 to 249 letters, digits, dots, underscores and hyphens.")));
+}
+
+pg_noreturn static void
+refuse_topic(const char *topic)
+{
+	const char *role = GetUserNameFromId(GetUserId(), false);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to produce to topic \"%s\"", topic),
+			 errdetail("nexus_topic_rights has no row of the topic for role \"%s\" or one that it belongs to.", role),
+			 errhint("INSERT INTO %s.nexus_topic_rights (role, topic) VALUES (%s, %s)",
+					 quote_identifier(get_namespace_name(catalog_schema())),
+					 quote_literal_cstr(quote_identifier(role)), quote_literal_cstr(topic))));
+}
+
+/* EXECUTE is not enough: the caller's role must be allowed the topic. */
+static void
+check_right(FunctionCallInfo fcinfo, const char *topic)
+{
+	CatalogRights rights;
+	bool		allowed;
+
+	if (superuser())
+		return;
+	SPI_connect();
+	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
+	rights = catalog_assume_owner();
+	allowed = catalog_may_produce(rights.user, topic);
+	catalog_resume_caller(rights);
+	SPI_finish();
+	if (!allowed)
+		refuse_topic(topic);
 }
 
 static void
@@ -220,6 +256,7 @@ fill_message(FunctionCallInfo fcinfo, bytea *key, bytea *value, Message *message
 				 errmsg("topic must not be null")));
 	message->topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check_topic(message->topic);
+	check_right(fcinfo, message->topic);
 	if (!PG_ARGISNULL(4) && message->partition < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -57,7 +57,10 @@ typedef struct Message
 	char		id[MESSAGE_ID_LENGTH + 1];
 } Message;
 
-/* From (payload), or (topic, value, key, headers, partition). Raise 22023 or 54000. */
+/*
+ * From (payload), or (topic, value, key, headers, partition). Raise 22023 or 54000, and
+ * 42501 where nexus_topic_rights doesn't allow the topic.
+ */
 extern void message_of_prospect(FunctionCallInfo fcinfo, Message *message);
 extern void message_of_text(FunctionCallInfo fcinfo, Message *message);
 extern void message_of_jsonb(FunctionCallInfo fcinfo, Message *message);

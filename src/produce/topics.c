@@ -8,6 +8,7 @@
 #include "nexus_kafka.h"
 
 #include "lib/stringinfo.h"
+#include "utils/json.h"
 
 #include "produce/produce.h"
 
@@ -61,8 +62,10 @@ describe(StringInfo json, const KafkaAnswer *answer)
 		{
 			const KafkaPartition *partition = &answer->topics[t].partitions[p];
 
-			appendStringInfo(json, "%s{\"topic\":\"%s\",\"partition\":%d,\"replicas\":%d,\"in_sync\":%d", comma,
-							 answer->topics[t].name, partition->id, partition->replicas, partition->in_sync);
+			appendStringInfo(json, "%s{\"topic\":", comma);
+			escape_json(json, answer->topics[t].name);
+			appendStringInfo(json, ",\"partition\":%d,\"replicas\":%d,\"in_sync\":%d", partition->id,
+							 partition->replicas, partition->in_sync);
 			if (partition->leader >= 0)
 				appendStringInfo(json, ",\"leader\":%d", partition->leader);
 			append_offset(json, "first_offset", partition->first);

@@ -114,20 +114,8 @@ worker_begin(Datum main_arg, JobKind kind)
 static void
 override_settings(void)
 {
-	static const struct
-	{
-		const char *name;
-		const char *value;
-	}			settings[] = {
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-		/* the same short statements over and over: compiling each would cost more than running it */
-		{"jit", "off"},
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i].name, settings[i].value, PGC_USERSET, PGC_S_SESSION);
+	/* the same short statements over and over: compiling each would cost more than running it */
+	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
 	worker_secure_search_path();
 }
 

@@ -27,7 +27,8 @@ worker_secure_search_path(void)
 
 /*
  * A transaction block, as a client's BEGIN makes one: distributed PostgreSQL
- * commits single statements outside of a block on their own.
+ * commits single statements outside of a block on their own. Its kind is ours, not
+ * what ALTER DATABASE or a pipeline's deferred trigger has set as the default.
  */
 static void
 begin_block(void)
@@ -37,6 +38,9 @@ begin_block(void)
 	BeginTransactionBlock();
 	CommitTransactionCommand();
 	StartTransactionCommand();
+	XactReadOnly = false;
+	XactDeferrable = false;
+	XactIsoLevel = XACT_READ_COMMITTED;
 }
 
 static void

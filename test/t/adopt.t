@@ -48,9 +48,26 @@ $node->safe_psql('owned', q(
 	CREATE TABLE prospect_tracking (
 		message_id text PRIMARY KEY, fingerprint_id text, session_id text, messages jsonb, metadata jsonb,
 		enqueued_at timestamptz, topic text, partition integer, "offset" bigint, who name DEFAULT current_user)));
-like(create_notices('owned'), qr/(?:NOTICE|INFO|WARNING): .*owner app/, 'the table of another role is adopted, for that role');
-works_ok($node, 'owned', 'and filled');
+like(create_notices('owned'), qr/WARNING: .*belongs to app: adopted, and its pipeline paused/,
+	'the table of a role that may create tables is adopted, for that role, but paused');
+my $status = $node->poll_status('owned', 'pipeline', 'prospect_tracking', 'paused');
+like($status->{reason}, qr/belongs to app.*nexus_resume\(pipeline\)/, 'and the reason says why');
+my $id = $node->produce('owned');
+is($node->safe_psql('owned', 'SELECT nexus_flush()'), 't', 'a message comes to the topic');
+is($node->safe_psql('owned', 'SELECT count(*) FROM prospect_tracking'), 0, 'and not to whoever made the table');
+$node->safe_psql('owned', q(SELECT nexus_resume('prospect_tracking')));
+works_ok($node, 'owned', 'when that is agreed to, it is filled');
 is($node->safe_psql('owned', 'SELECT DISTINCT who FROM prospect_tracking'), 'app', 'with the rights of its owner');
+
+# The owner of the schema could have put any table there.
+$node->safe_psql('postgres', 'CREATE ROLE landlord; CREATE DATABASE landlords OWNER landlord');
+$node->safe_psql('landlords', q(
+	SET ROLE landlord;
+	CREATE TABLE prospect_tracking (
+		message_id text PRIMARY KEY, fingerprint_id text, session_id text, messages jsonb, metadata jsonb,
+		enqueued_at timestamptz, topic text, partition integer, "offset" bigint, who name DEFAULT current_user)));
+like(create_notices('landlords'), qr/INFO: .*owner landlord/, 'the table of the database\'s owner is adopted, for that one');
+works_ok($node, 'landlords', 'and filled');
 
 $node->safe_psql('postgres', 'CREATE DATABASE misfit');
 $node->safe_psql('misfit', 'CREATE TABLE prospect_tracking (message_id integer); INSERT INTO prospect_tracking VALUES (1)');
