@@ -218,6 +218,22 @@ RESET ROLE;
 SELECT nexus_alter_pipeline('owned', options => '{"workers": 2}');
 SELECT topic, workers, run_as FROM nexus_pipelines WHERE name = 'owned';
 
+-- As whom it runs: a role whose rights one has, and that may take messages in.
+SET ROLE regress_nexus_member;
+SELECT nexus_create_pipeline('r', 'a', 'SELECT * FROM nexus_messages()', '{"run_as": "regress_nexus_owner"}');
+SELECT outcome($$SELECT nexus_alter_pipeline('r', options => '{"run_as": "regress_nexus_other"}')$$);
+SELECT outcome($$SELECT nexus_alter_pipeline('r', options => '{"run_as": "regress_nexus_none"}')$$);
+SELECT outcome($$SELECT nexus_alter_pipeline('r', options => '{"run_as": null}')$$);
+SELECT nexus_alter_pipeline('r', options => '{"run_as": "regress_nexus_member"}');
+RESET ROLE;
+SELECT run_as FROM nexus_pipelines WHERE name = 'r';
+SELECT outcome($$SELECT nexus_alter_pipeline('r', options => '{"run_as": "regress_nexus_weak"}')$$);
+ALTER ROLE regress_nexus_member RENAME TO regress_nexus_renamed;
+SELECT outcome($$SELECT nexus_alter_pipeline('r', options => '{"run_as": "regress_nexus_renamed"}')$$);
+SELECT run_as FROM nexus_pipelines WHERE name = 'r';
+ALTER ROLE regress_nexus_renamed RENAME TO regress_nexus_member;
+SELECT nexus_drop_pipeline('r');
+
 -- The statement is checked with the rights of the pipeline's role, not with those of who changes it.
 REVOKE EXECUTE ON FUNCTION nexus_messages FROM regress_nexus_owner;
 SELECT outcome($$SELECT nexus_alter_pipeline('owned', statement => 'INSERT INTO regress_nexus_target SELECT value FROM nexus_messages()')$$);
