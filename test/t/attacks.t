@@ -151,13 +151,13 @@ sql('CREATE ROLE operator', 'GRANT CREATE ON SCHEMA public TO operator', 'GRANT 
 	'GRANT SELECT ON nexus_status, nexus_partitions TO operator', q(INSERT INTO nexus_topic_rights VALUES ('operator', '*')));
 
 # Whatever has a name and can be found first: types, functions and operators that become superuser when a superuser uses them.
-my $trap = q(CREATE FUNCTION pg_temp.seize() RETURNS boolean LANGUAGE plpgsql AS $$
+my $trap = q(CREATE FUNCTION %s.seize() RETURNS boolean LANGUAGE plpgsql AS $$
 	BEGIN
 		IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE operator SUPERUSER; END IF;
 		RETURN true;
 	END $$);
-my @types = map { "CREATE DOMAIN %s.$_ AS pg_catalog.$_ CHECK (pg_temp.seize())" } qw(text name int4 int8 bytea jsonb timestamptz bool oid regrole);
-my @functions = map { "CREATE FUNCTION %s.$_ LANGUAGE plpgsql AS \$\$ BEGIN PERFORM pg_temp.seize(); RETURN NULL; END \$\$" }
+my @types = map { "CREATE DOMAIN %s.$_ AS pg_catalog.$_ CHECK (%s.seize())" } qw(text name int4 int8 bytea jsonb timestamptz bool oid regrole);
+my @functions = map { "CREATE FUNCTION %s.$_ LANGUAGE plpgsql AS \$\$ BEGIN PERFORM %s.seize(); RETURN NULL; END \$\$" }
   ('now() RETURNS pg_catalog.timestamptz', 'clock_timestamp() RETURNS pg_catalog.timestamptz', 'count(a pg_catalog.int8) RETURNS pg_catalog.int8',
 	'max(a pg_catalog.int8) RETURNS pg_catalog.int8', 'unnest(a pg_catalog.int8[]) RETURNS pg_catalog.int8',
 	'starts_with(a pg_catalog.text, b pg_catalog.text) RETURNS pg_catalog.bool',
@@ -178,14 +178,13 @@ my @calls = (
 	q(public.nexus_health()));
 for my $schema (qw(pg_temp traps))
 {
-	my @traps = map { s/%s/$schema/gr } @types, @functions, $schema eq 'pg_temp' ? () : @operators;
-	my $path = $schema eq 'pg_temp' ? 'public' : 'traps, pg_catalog, public';
+	my @traps = map { s/%s/$schema/gr } $trap, @types, @functions, $schema eq 'pg_temp' ? () : @operators;
+	my @before = $schema eq 'pg_temp' ? @traps : 'SET search_path = traps, pg_catalog, public';
 
+	sql('CREATE SCHEMA traps AUTHORIZATION operator', 'SET ROLE operator', @traps) if $schema eq 'traps';
 	for my $call (@calls, "public.nexus_create_topic('made-$schema'::pg_catalog.text)")
 	{
-		sql('DROP SCHEMA IF EXISTS traps CASCADE', 'CREATE SCHEMA traps AUTHORIZATION operator');
-		sqlstate_is($node, 'postgres', join(";\n", 'SET ROLE operator', $trap, @traps, "SET search_path = $path", "SELECT $call"),
-			'00000', "with traps in $schema: $call");
+		sqlstate_is($node, 'postgres', join(";\n", 'SET ROLE operator', @before, "SELECT $call"), '00000', "with traps in $schema: $call");
 	}
 	not_superuser("none of the functions fell into a trap in $schema");
 }

@@ -11,18 +11,8 @@ use Test::More;
 my $node = NexusKafka::Cluster->make('roles', embedded => 1);
 my $prospect = q('{"messages": [{"role": "user", "content": "secret words"}], "fingerprint": "f", "sessionId": "s"}');
 my @roles = qw(app shop maker monitor operator);
-my @all = (@roles, 'nobody', 'overseer', 'reader');
 
 sub sql { return $node->safe_psql('postgres', join ";\n", @_) }
-
-# As the role, in a session of its own.
-sub is_as
-{
-	my ($role, $statement, $sqlstate, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	return sqlstate_is($node, 'postgres', "SET ROLE $role; $statement", $sqlstate, "$role: $name");
-}
 
 # Default privileges of the one who creates the extension, as hosted databases have them, give nothing of it.
 sql('CREATE ROLE nobody', 'CREATE ROLE overseer IN ROLE pg_monitor', 'CREATE ROLE reader',
@@ -105,22 +95,26 @@ my %may = (
 		'reads dead letters', 'deletes dead letters' ],
 	reader => ['reads the prospects']);
 
-for my $role (@all)
+# Which of the actions have that SQLSTATE, in one session of the role.
+sub with_sqlstate
 {
-	for my $what (@{ $may{$role} // [] })
-	{
-		is_as($role, $action{$what}, '00000', $what);
-	}
-}
-for my $role (@all)
-{
-	my %allowed = map { $_ => 1 } @{ $may{$role} // [] };
+	my ($role, $sqlstate, @whats) = @_;
+	my @states = sqlstates_of($node, 'postgres', "SET ROLE $role", @action{@whats});
 
-	is_as($role, $action{'reads the messages outside of a pipeline'}, '55000', 'has no messages outside of a pipeline')
-	  if $role eq 'maker';
-	$allowed{'reads the messages outside of a pipeline'} = 1 if $role eq 'maker';
-	is(join(', ', grep { !$allowed{$_} && sqlstate_of($node, 'postgres', "SET ROLE $role; $action{$_}") ne '42501' } sort keys %action),
-		'', "$role: nothing else");
+	return join ', ', map { $states[$_] eq $sqlstate ? $whats[$_] : () } 0 .. $#whats;
+}
+
+for my $role (@roles, qw(nobody overseer reader))
+{
+	my @does = @{ $may{$role} // [] };
+	my %does = map { $_ => 1 } @does;
+	my @rest = grep { !$does{$_} } sort keys %action;
+	my @elsewhere = $role eq 'maker' ? 'reads the messages outside of a pipeline' : ();
+
+	is(with_sqlstate($role, '00000', @does), join(', ', @does), "$role: what it is for") if @does;
+	is(with_sqlstate($role, '55000', @elsewhere), join(', ', @elsewhere), "$role: there are none") if @elsewhere;
+	@rest = grep { $_ ne ($elsewhere[0] // '') } @rest;
+	is(with_sqlstate($role, '42501', @rest), join(', ', @rest), "$role: nothing else");
 }
 
 # The monitor sees what is wrong, and of the message what the error quotes.

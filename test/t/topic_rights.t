@@ -19,7 +19,7 @@ sub may
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my @calls = map { my $function = $_; map { "$function('$topic', '1'::$_)" } qw(text jsonb bytea) }
 	  qw(nexus_produce nexus_produce_now);
-	my @states = map { sqlstate_of($node, 'postgres', "SET ROLE $role; SELECT $_") } @calls;
+	my @states = sqlstates_of($node, 'postgres', "SET ROLE $role", map { "SELECT $_" } @calls);
 
 	return is("@states", join(' ', ($expected ? '00000' : '42501') x @calls), $name);
 }

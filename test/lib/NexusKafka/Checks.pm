@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-our @EXPORT = qw(works_ok runs_ok quick_ok sqlstate_of sqlstate_is log_lines no_crash_ok);
+our @EXPORT = qw(works_ok runs_ok quick_ok sqlstate_of sqlstates_of sqlstate_is log_lines no_crash_ok);
 
 # A session goes the whole way: produced, published, ingested, a row. That takes
 # milliseconds, or a second where a worker is about to be started again; longer than
@@ -60,6 +60,17 @@ sub sqlstate_of
 	my ($rc, $out, $err) = $node->psql($db, $sql, extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
 
 	return $err =~ /(?:ERROR|FATAL):\s+([0-9A-Z]{5})/ ? $1 : $rc == 0 ? '00000' : "psql: $rc $err";
+}
+
+# Of each statement in turn, in one session that begins with $before.
+sub sqlstates_of
+{
+	my ($node, $db, $before, @statements) = @_;
+	my $script = join "\n", "$before;", map { "\\warn next\n$_;" } @statements;
+	my (undef, undef, $err) = $node->psql($db, $script, on_error_stop => 0, extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+	my (undef, @answers) = split /^next$/m, $err, -1;
+
+	return map { /(?:ERROR|FATAL):\s+([0-9A-Z]{5})/ ? $1 : '00000' } @answers;
 }
 
 sub sqlstate_is
