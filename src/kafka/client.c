@@ -29,22 +29,6 @@
 
 void		(*kafka_log_hook) (int level, const char *text) = NULL;
 
-/*
- * Of a broker that accepts the connection and says nothing, librdkafka suspects
- * that it is of an old version; it is rather hung, or no broker at all.
- */
-static void
-set_complaint(KafkaFailure *failure, int code, const char *reason)
-{
-	const char *silent = strstr(reason, "ApiVersionRequest failed: Local: Timed out");
-	char		text[sizeof(failure->text)];
-
-	if (silent)
-		snprintf(text, sizeof(text), "%.*saccepts connections but does not answer (ApiVersionRequest timed out)",
-				 (int) (silent - reason), reason);
-	kafka_failure_set(failure, code, silent ? text : reason);
-}
-
 static void
 record_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 {
@@ -66,7 +50,7 @@ record_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 		if (client->last_failure.code != 0)
 			return;				/* what came before says more */
 	}
-	set_complaint(&client->last_failure, code, reason);
+	kafka_failure_explain(&client->last_failure, code, reason);
 }
 
 static bool

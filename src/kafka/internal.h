@@ -58,6 +58,15 @@ extern bool kafka_start_thread(pthread_t *thread, void *(*main) (void *), void *
 /* Runs finish(arg) in a thread of its own; false if it isn't done in time. */
 extern bool kafka_run_bounded(void (*finish) (void *), void *arg, int timeout_ms);
 
+/* complaints.c */
+extern void kafka_failure_explain(KafkaFailure *failure, int code, const char *reason);
+
+/* files.c */
+#define KAFKA_HASH_SEED	UINT64_C(14695981039346656037)
+
+extern uint64_t kafka_hash(uint64_t hash, const void *bytes, size_t size);
+extern uint64_t kafka_files_hash(const KafkaProperties *properties);
+
 /* config.c */
 extern rd_kafka_conf_t *kafka_config_build(KafkaKind kind, const KafkaSetting *settings, size_t nsettings,
 										   bool *needs_nudge, KafkaFailure *failure);

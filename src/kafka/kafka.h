@@ -12,7 +12,9 @@
  * config.c	the properties that a handle is made with
  * topic.c		names of topics
  * properties.c	a file with the connection's properties, secrets among them
+ * files.c		the files that they name: have they changed?
  * errors.c	what an error of Kafka means for a message
+ * complaints.c	what librdkafka complains of, in words for people
  * producer.c	sending, delivery reports
  * consumer.c	assigned partitions, messages, offsets
  * lanes.c		several partitions in step
@@ -106,7 +108,7 @@ typedef struct KafkaProperties
 {
 	KafkaSetting *settings;
 	size_t		n;
-	uint64_t	hash;			/* of the file's text */
+	uint64_t	hash;			/* of the file's text, and of the files that it names */
 } KafkaProperties;
 
 /*
@@ -145,6 +147,18 @@ extern KafkaFate kafka_fate(int code);
 /* The broker answers, and says that it is not allowed. */
 extern bool kafka_failure_is_authorization(const KafkaFailure *failure);
 extern void kafka_failure_set(KafkaFailure *failure, int code, const char *text);
+
+/* ---- complaints.c ---- */
+
+typedef enum KafkaTrouble
+{
+	KAFKA_TROUBLE_UNREACHABLE,	/* nobody is there, or answers */
+	KAFKA_TROUBLE_TLS,			/* who answers isn't taken for the broker, or speaks no TLS */
+	KAFKA_TROUBLE_AUTHENTICATION	/* the broker answers, and doesn't let us in */
+} KafkaTrouble;
+
+/* Of a failure of the connection. */
+extern KafkaTrouble kafka_trouble(const KafkaFailure *failure);
 
 /* ---- producer.c ---- */
 

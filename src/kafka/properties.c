@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ static const char *const allowed[] = {
 	"security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password",
 	"sasl.oauthbearer.method", "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret",
 	"sasl.oauthbearer.scope", "sasl.oauthbearer.extensions", "sasl.oauthbearer.token.endpoint.url",
-	"ssl.ca.location", "ssl.certificate.location", "ssl.key.location",
+	"https.ca.location", "ssl.ca.location", "ssl.certificate.location", "ssl.key.location",
 	"ssl.key.password", "ssl.keystore.location", "ssl.keystore.password", "ssl.crl.location",
 	"ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list", "ssl.endpoint.identification.algorithm",
 	"socket.timeout.ms", "socket.connection.setup.timeout.ms", "socket.keepalive.enable",
@@ -135,16 +136,34 @@ check_name(Reader *reader, const char *name)
 	return complain(reader, "unknown property %s; docs/reference.md lists those that may be set", name);
 }
 
+/*
+ * What librdkafka was built without, if that is why it refuses a property or one of the
+ * values that it knows; NULL: the value is bad, and the text may have it.
+ */
+static const char *
+built_without(const char *text)
+{
+	const char *why = strrchr(text, ':');
+
+	if (strncmp(text, "Unsupported value \"", 19) != 0 &&
+		(strncmp(text, "Configuration property \"", 24) != 0 || strstr(text, "\" not supported in this build: ") == NULL))
+		return NULL;
+	return why ? why + 2 : NULL;
+}
+
 /* The later of two lines of the same name counts. */
 static bool
 set_property(Reader *reader, const char *name, const char *value)
 {
 	KafkaProperties *p = reader->properties;
 	KafkaSetting *settings;
-	char		ignored[512];	/* librdkafka's text has the value in it */
-	rd_kafka_conf_res_t result = rd_kafka_conf_set(reader->scratch, name, value, ignored, sizeof(ignored));
+	char		text[512];		/* librdkafka's may have the value in it */
+	rd_kafka_conf_res_t result = rd_kafka_conf_set(reader->scratch, name, value, text, sizeof(text));
 
-	memset(ignored, 0, sizeof(ignored));
+	if (result == RD_KAFKA_CONF_INVALID && built_without(text))
+		return complain(reader, "this librdkafka (%s) is built without what %s needs: %s", rd_kafka_version_str(),
+						name, built_without(text));
+	explicit_bzero(text, sizeof(text));
 	if (result == RD_KAFKA_CONF_UNKNOWN)
 		return complain(reader, "this librdkafka (%s) does not have %s", rd_kafka_version_str(), name);
 	if (result != RD_KAFKA_CONF_OK)
@@ -307,10 +326,26 @@ read_text(Reader *reader, char *text)
 	return true;
 }
 
+/* OAUTHBEARER without a method waits for a token that nobody fetches. */
+static bool
+check_oauthbearer(Reader *reader)
+{
+	const char *mechanism = kafka_properties_get(reader->properties, "sasl.mechanism");
+	const char *method = kafka_properties_get(reader->properties, "sasl.oauthbearer.method");
+
+	if (mechanism == NULL)
+		mechanism = kafka_properties_get(reader->properties, "sasl.mechanisms");
+	if (mechanism == NULL || strcasecmp(mechanism, "OAUTHBEARER") != 0 || (method && strcasecmp(method, "oidc") == 0))
+		return true;
+	return complain(reader, "sasl.mechanism OAUTHBEARER needs sasl.oauthbearer.method=oidc");
+}
+
 static bool
 finish(Reader *reader)
 {
 	reader->line = 0;
+	if (!check_oauthbearer(reader))
+		return false;
 	if (!reader->has_key && !reader->has_secret)
 		return true;
 	if (!reader->has_key || !reader->has_secret)
@@ -355,16 +390,6 @@ load(Reader *reader, size_t *size)
 	return NULL;
 }
 
-static uint64_t
-hash_text(const char *text, size_t size)
-{
-	uint64_t	hash = UINT64_C(14695981039346656037);	/* FNV-1a */
-
-	for (size_t i = 0; i < size; i++)
-		hash = (hash ^ (unsigned char) text[i]) * UINT64_C(1099511628211);
-	return hash;
-}
-
 bool
 kafka_properties_parse(const char *path, char *text, size_t size, KafkaProperties *properties, KafkaFailure *failure)
 {
@@ -372,11 +397,13 @@ kafka_properties_parse(const char *path, char *text, size_t size, KafkaPropertie
 	bool		ok;
 
 	memset(properties, 0, sizeof(*properties));
-	properties->hash = hash_text(text, size);
+	properties->hash = kafka_hash(KAFKA_HASH_SEED, text, size);
 	reader.scratch = rd_kafka_conf_new();
 	ok = read_text(&reader, text) && finish(&reader);
 	rd_kafka_conf_destroy(reader.scratch);
-	if (!ok)
+	if (ok)
+		properties->hash ^= kafka_files_hash(properties);
+	else
 		kafka_properties_free(properties);
 	return ok;
 }

@@ -15,7 +15,7 @@ test_user=${TEST_USER:-postgres}
 
 packages_build=(gcc make pkg-config librdkafka-dev)
 packages_server=()
-packages_kafka=(kcat/kcat openssl/openssl openjdk-17-jdk-headless/javac maven/mvn)
+packages_kafka=(kcat/kcat openssl/openssl openjdk-17-jdk-headless/javac maven/mvn python3-pip/pip3)
 # Who names a pg_config of their own has a PostgreSQL that is not Debian's.
 if [ -z "$pg_config_given" ]; then
 	packages_build+=("postgresql-server-dev-$pg_major")
@@ -143,14 +143,15 @@ build_and_install() {
 	fi
 }
 
-# Fetched as the user who started this, whose settings and cache Maven needs; copied
-# to where the ordinary user can read it.
+# Fetched as the user who started this, whose settings and cache Maven and pip need;
+# copied to where the ordinary user can read it.
 provide_kafka() {
-	local jars
+	local jars library
 
-	say 'Apache Kafka: fetched by Maven unless it is in the cache'
+	say 'Apache Kafka, and a newer librdkafka: fetched by Maven and pip unless in the cache'
 	jars=$("$tree/test/kafka/fetch")
+	library=$("$tree/test/kafka/fetch-librdkafka")
 	export NEXUS_KAFKA_CACHE=$work/cache
 	mkdir "$NEXUS_KAFKA_CACHE"
-	cp -r "$jars" "$NEXUS_KAFKA_CACHE"
+	cp -r "$jars" "$library" "$NEXUS_KAFKA_CACHE"
 }

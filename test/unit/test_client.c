@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kafka/kafka.h"
+#include "kafka/internal.h"
 #include "tap.h"
 #include "wait.h"
 
@@ -46,6 +46,33 @@ test_fates(void)
 	is_int(kafka_fate(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE), KAFKA_FATE_BATCH_REFUSED, "too large: this one, or its batch");
 	is_int(kafka_fate(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED), KAFKA_FATE_REFUSED, "no right: refused");
 	is_int(kafka_fate(-12345), KAFKA_FATE_RETRY, "an error of the future: nothing is lost by it");
+}
+
+static void
+explains(int code, const char *reason, KafkaTrouble trouble, const char *words)
+{
+	KafkaFailure failure;
+
+	kafka_failure_explain(&failure, code, reason);
+	if (!ok(strstr(failure.text, words) != NULL, words))
+		printf("# got: %s\n", failure.text);
+	is_int(kafka_trouble(&failure), trouble, failure.name);
+}
+
+static void
+test_complaints(void)
+{
+	explains(RD_KAFKA_RESP_ERR__SSL, "sasl_ssl://b:1/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: long words",
+			 KAFKA_TROUBLE_TLS, "sasl_ssl://b:1/bootstrap: the broker's certificate is not accepted: it has expired");
+	explains(RD_KAFKA_RESP_ERR__TRANSPORT, "ssl://b:1/1: Receive failed: error:0A000415:SSL routines::sslv3 alert certificate expired: SSL alert number 45",
+			 KAFKA_TROUBLE_AUTHENTICATION, "ssl://b:1/1: the broker refuses our certificate (ssl.certificate.location): it has expired");
+	explains(RD_KAFKA_RESP_ERR__AUTHENTICATION, "b: SASL authentication error: Authentication failed: Invalid username or password",
+			 KAFKA_TROUBLE_AUTHENTICATION, "Invalid username or password");
+	explains(RD_KAFKA_RESP_ERR__AUTHENTICATION, "b: SASL authentication error: due to invalid credentials with SASL mechanism SCRAM-SHA-512",
+			 KAFKA_TROUBLE_AUTHENTICATION, rd_kafka_version() < 0x020601ff ? "or librdkafka is too old" : "invalid credentials");
+	explains(RD_KAFKA_RESP_ERR__TRANSPORT, "b: Connect to ipv4#127.0.0.1:1 failed: Connection refused",
+			 KAFKA_TROUBLE_UNREACHABLE, "Connection refused");
+	explains(RD_KAFKA_RESP_ERR__RESOLVE, "no name, and no colon", KAFKA_TROUBLE_UNREACHABLE, "no name, and no colon");
 }
 
 static void
@@ -193,6 +220,7 @@ main(void)
 {
 	test_settings();
 	test_fates();
+	test_complaints();
 	test_questions();
 	test_silent_broker();
 	test_nobody_there();

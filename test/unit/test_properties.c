@@ -1,4 +1,6 @@
 /* Unit tests of kafka/properties.c: files, the two formats, what is refused, and that no value is told. */
+#include <librdkafka/rdkafka.h>
+
 #include "kafka/kafka.h"
 
 #include <stdio.h>
@@ -128,6 +130,76 @@ test_files(void)
 	ok(!kafka_properties_read("/tmp", &p, &failure) && strstr(failure.text, "not a regular file"), "a directory: refused");
 }
 
+static void
+write_text(const char *path, const char *text)
+{
+	FILE	   *file = fopen(path, "w");
+
+	fputs(text, file);
+	fclose(file);
+}
+
+static uint64_t
+hash_of(const char *text)
+{
+	uint64_t	hash;
+
+	ok(parse(text), "a file that names others");
+	hash = p.hash;
+	kafka_properties_free(&p);
+	return hash;
+}
+
+/* What is in the files that are named counts; what isn't read from them doesn't. */
+static void
+test_named_files(void)
+{
+	char		dir[] = "/tmp/nexus_named.XXXXXX";
+	char		file[64];
+	char		named_file[128];
+	char		named_dir[128];
+	uint64_t	before;
+
+	ok(mkdtemp(dir) != NULL, "a directory");
+	snprintf(file, sizeof(file), "%s/ca.pem", dir);
+	snprintf(named_file, sizeof(named_file), "ssl.ca.location=%s\n", file);
+	snprintf(named_dir, sizeof(named_dir), "ssl.ca.location=%s\n", dir);
+	before = hash_of(named_file);
+	write_text(file, "one");
+	ok(hash_of(named_file) != before, "a file that was not there before");
+	before = hash_of(named_file);
+	write_text(file, "one");
+	ok(hash_of(named_file) == before, "the same, written anew: nothing has changed");
+	write_text(file, "two");
+	ok(hash_of(named_file) != before, "other content of the same length");
+	before = hash_of(named_dir);
+	ok(hash_of(named_dir) == before, "a directory");
+	write_text(file, "three");
+	ok(hash_of(named_dir) != before, "of which a file has changed");
+	unlink(file);
+	rmdir(dir);
+}
+
+/* With OIDC or without, as librdkafka was built. */
+static void
+test_oauthbearer(void)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		ignored[256];
+	bool		has_oidc = rd_kafka_conf_set(conf, "sasl.oauthbearer.method", "oidc", ignored, sizeof(ignored)) == RD_KAFKA_CONF_OK;
+
+	rd_kafka_conf_destroy(conf);
+	refuses("sasl.mechanism=OAUTHBEARER\n", "needs sasl.oauthbearer.method=oidc", "OAUTHBEARER without a method");
+	if (has_oidc)
+	{
+		ok(parse("sasl.mechanism=OAUTHBEARER\nsasl.oauthbearer.method=oidc\n"), "OIDC");
+		kafka_properties_free(&p);
+	}
+	else
+		refuses("sasl.oauthbearer.client.secret=hush\n",
+				"is built without what sasl.oauthbearer.client.secret needs: OAuth/OIDC depends on libcurl", "no OIDC");
+}
+
 int
 main(void)
 {
@@ -135,5 +207,7 @@ main(void)
 	test_environment();
 	test_refused();
 	test_files();
+	test_named_files();
+	test_oauthbearer();
 	return done_testing();
 }

@@ -7,7 +7,8 @@ use warnings;
 use NexusKafka::Broker;
 use NexusKafka::Checks;
 use NexusKafka::Cluster;
-use PostgreSQL::Test::Utils qw(slurp_file);
+use NexusKafka::ConnectionFile;
+use NexusKafka::Secrets;
 use Test::More;
 
 my $secret = NexusKafka::Broker::SASL_PASSWORD;
@@ -16,20 +17,7 @@ my $kafka = NexusKafka::Broker->new;
 $kafka->create_topic('nexus-prospect-ingestion', 1);
 my $node = NexusKafka::Cluster->make('connection', start => 0,
 	conf => { log_min_messages => 'debug5' });
-my $file = $node->data_dir . '/kafka.env';
-my $sent = 0;
-
-sub write_file
-{
-	my ($text, $mode) = @_;
-
-	open(my $handle, '>', "$file.new") or die "$file.new: $!";
-	print $handle $text;
-	close $handle;
-	chmod $mode // 0600, "$file.new";
-	rename "$file.new", $file or die "rename: $!";
-	return;
-}
+my $file = NexusKafka::ConnectionFile->new($node);
 
 sub env_file
 {
@@ -42,62 +30,28 @@ sub env_file
 	  'ssl.ca.location=' . ($opt{ca} // $kafka->ca_file), '';
 }
 
-sub arrives_ok
-{
-	my ($name) = @_;
-
-	$node->produce('postgres', { sessionId => 's-' . ++$sent });
-	$node->wait_rows('postgres', 'prospect_tracking', $sent);
-	return pass($name);
-}
-
-sub state_ok
-{
-	my ($state, $reason, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-
-	for my $kind (qw(outbox pipeline))
-	{
-		$node->wait_for_query('postgres',
-			"SELECT state = '$state' AND reason ~ '$reason' FROM nexus_status WHERE kind = '$kind'");
-		pass("$name: the $kind says so");
-		note($node->safe_psql('postgres', "SELECT state, reason FROM nexus_status WHERE kind = '$kind'"));
-	}
-	return;
-}
-
-sub reload_with
-{
-	my (@file) = @_;
-
-	write_file(@file);
-	$node->reload;
-	return;
-}
-
 # ---- the .env file
 
-write_file(env_file());
-$node->configure('nexus_kafka.config_file' => $file);
+$file->write(env_file());
 $node->start;
 $node->create_extension('postgres');
-arrives_ok('an .env file as it is, with the CA');
+$file->arrives_ok('an .env file as it is, with the CA');
 
 # ---- wrong
 
-reload_with(env_file(secret => $marked));
-state_ok('unreachable', 'uthentication', 'a wrong password');
-reload_with(env_file());
+$file->reload_with(env_file(secret => $marked));
+$file->state_ok('unreachable', 'uthentication', 'a wrong password');
+$file->reload_with(env_file());
 runs_ok($node, 'postgres', 'the right one again');
-arrives_ok('and messages arrive');
+$file->arrives_ok('and messages arrive');
 
 my $other_ca = NexusKafka::Broker->new(start => 0);
-reload_with(env_file(ca => $other_ca->ca_file));
-state_ok('unreachable', 'certificate', 'a CA that didn\'t sign the certificate');
+$file->reload_with(env_file(ca => $other_ca->ca_file));
+$file->state_ok('unreachable', 'certificate', 'a CA that didn\'t sign the certificate');
 (my $by_address = $kafka->sasl_bootstrap) =~ s/localhost/127.0.0.1/;
-reload_with(env_file(server => $by_address));
-state_ok('unreachable', '127.0.0.1.*certificate', 'a host name that isn\'t the certificate\'s');
-reload_with(env_file());
+$file->reload_with(env_file(server => $by_address));
+$file->state_ok('unreachable', '127.0.0.1.*certificate', 'a host name that isn\'t the certificate\'s');
+$file->reload_with(env_file());
 runs_ok($node, 'postgres', 'mended');
 
 # ---- a file that can't be used, while running
@@ -111,13 +65,13 @@ my @bad = (
 for my $bad (@bad)
 {
 	my $before = () = log_lines($node, $bad->[1]);
-	reload_with($bad->[0]);
+	$file->reload_with($bad->[0]);
 	$node->wait_for_query('postgres',
 		"SELECT count(*) = 2 FROM nexus_status WHERE last_error ~ 'config_file|ssl.ca.location'");
-	arrives_ok('a bad file: the connection goes on');
+	$file->arrives_ok('a bad file: the connection goes on');
 	ok(scalar(() = log_lines($node, qr/keeps its connection.*$bad->[1]/)) > 0, "the log says why: $bad->[1]")
 	  if $bad == $bad[0];
-	reload_with(env_file());
+	$file->reload_with(env_file());
 }
 is($node->worker_pid($_, 'postgres'), $pids{$_}, "the $_ is the same process") for qw(relay ingest);
 
@@ -125,42 +79,26 @@ is($node->worker_pid($_, 'postgres'), $pids{$_}, "the $_ is the same process") f
 
 for my $bad ([ env_file(), 0640, 'may be read by others' ], [ "sasl.jaas.config=$marked\n", 0600, 'sasl.username' ])
 {
-	write_file(@$bad);
+	$file->write(@$bad);
 	$node->restart;
-	state_ok('not_configured', $bad->[2], $bad->[2]);
+	$file->state_ok('not_configured', $bad->[2], $bad->[2]);
 }
-reload_with("bootstrap.servers=" . $kafka->sasl_bootstrap . "\nsecurity.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n" .
+$file->reload_with("bootstrap.servers=" . $kafka->sasl_bootstrap . "\nsecurity.protocol=SASL_SSL\nsasl.mechanism=PLAIN\n" .
 	  "sasl.username=key\nsasl.password=$secret\nssl.ca.location=" . $kafka->ca_file . "\n");
 runs_ok($node, 'postgres', 'a properties file, after a reload');
-arrives_ok('and messages arrive');
+$file->arrives_ok('and messages arrive');
 
 # ---- other ways to say who one is
 
 my $mtls = 'bootstrap.servers=' . $kafka->mtls_bootstrap . "\nsecurity.protocol=SSL\nssl.ca.location=" . $kafka->ca_file . "\n";
-reload_with($mtls);
-state_ok('unreachable', 'SSL|certificate|closed|reset|Disconnected', 'a listener that wants a certificate, and none');
-reload_with($mtls . 'ssl.certificate.location=' . $kafka->ca_file . "\nssl.key.location=" . $kafka->key_file . "\n");
+$file->reload_with($mtls);
+$file->state_ok('unreachable', 'SSL|certificate|closed|reset|Disconnected', 'a listener that wants a certificate, and none');
+$file->reload_with($mtls . 'ssl.certificate.location=' . $kafka->ca_file . "\nssl.key.location=" . $kafka->key_file . "\n");
 runs_ok($node, 'postgres', 'mutual TLS');
-arrives_ok('mutual TLS: messages arrive');
+$file->arrives_ok('mutual TLS: messages arrive');
 
 # ---- the secret
 
-my @places = (
-	[ 'pg_settings', 'SELECT * FROM pg_settings' ], [ 'pg_file_settings', 'SELECT * FROM pg_file_settings' ],
-	[ 'pg_stat_activity', 'SELECT * FROM pg_stat_activity' ], [ 'nexus_status', 'SELECT * FROM nexus_status' ],
-	[ 'nexus_jobs', 'SELECT * FROM nexus_jobs()' ], [ 'nexus_health', 'SELECT nexus_health()' ],
-	[ 'nexus_pipelines', 'SELECT * FROM nexus_pipelines' ]);
-my %text = map { $_->[0] => $node->safe_psql('postgres', $_->[1]) } @places;
-$text{'the log at debug5'} = slurp_file($node->logfile);
-$text{'a dump'} = `pg_dump -h @{[ $node->host ]} -p @{[ $node->port ]} postgres`;
-$text{'process titles'} = `ps axww -o args`;
-$text{'environments'} = join '', map { slurp_file("/proc/$_/environ") } $node->worker_pids('relay'), $node->worker_pids('ingest');
-for my $where (sort keys %text)
-{
-	ok(length $text{$where}, "$where: something to look at");
-	unlike($text{$where}, qr/\Q$marked\E/, "$where: no wrong password");
-	unlike($text{$where}, qr/\Q$secret\E/, "$where: no password");
-}
-
+secrets_nowhere_ok($node, { 'password' => $secret, 'wrong password' => $marked });
 no_crash_ok($node);
 done_testing();

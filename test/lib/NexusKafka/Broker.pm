@@ -30,7 +30,7 @@ use constant { SASL_USERNAME => 'key', SASL_PASSWORD => 'hidden-8c41f07e' };
 
 my @brokers;
 
-# Options: conf => { property => value, … }, heap ('512m'), start => 0.
+# Options: conf => { property => value, … }, heap ('512m'), flags => [of the JVM], start => 0.
 sub new
 {
 	my ($class, %opt) = @_;
@@ -39,6 +39,7 @@ sub new
 		dir => $dir,
 		log_file => _log_file($dir),
 		heap => $opt{heap} // '512m',
+		flags => $opt{flags} // [],
 		conf => $opt{conf} // {},
 		port => _free_port(),
 		sasl_port => _free_port(),
@@ -73,7 +74,7 @@ sub start
 	croak 'the broker runs already' if $self->{pid};
 
 	my @command = ('setpriv', '--pdeathsig', 'KILL',
-		$self->_java("-Xmx$self->{heap}"), 'kafka.Kafka', "$self->{dir}/server.properties");
+		$self->_java("-Xmx$self->{heap}", @{ $self->{flags} }), 'kafka.Kafka', "$self->{dir}/server.properties");
 	$self->{pid} = fork() // die "fork: $!";
 	if (!$self->{pid})
 	{
@@ -105,6 +106,43 @@ sub kill9
 # As a broker that hangs: its ports accept, and nothing answers. Until resume.
 sub freeze { return kill 'STOP', $_[0]{pid} // croak 'the broker does not run' }
 sub resume { return $_[0]{pid} && kill 'CONT', $_[0]{pid} }
+
+# Other properties, heeded from the next start on.
+sub configure
+{
+	my ($self, %conf) = @_;
+
+	$self->{conf} = { %{ $self->{conf} }, %conf };
+	return $self->_write_properties;
+}
+
+# As configure(), at once.
+sub restart_with
+{
+	my ($self, %conf) = @_;
+
+	$self->stop;
+	$self->configure(%conf);
+	return $self->start;
+}
+
+# Makes a user of a SCRAM mechanism, or gives one another password; at once.
+sub set_scram_password
+{
+	my ($self, $mechanism, $user, $password) = @_;
+
+	return $self->java('kafka.admin.ConfigCommand', '--bootstrap-server', $self->bootstrap, '--alter',
+		'--entity-type', 'users', '--entity-name', $user, '--add-config', "$mechanism=[password=$password]");
+}
+
+# The line by which the SASL_SSL listener knows its user and this password for PLAIN.
+sub plain_password
+{
+	my ($self, $password) = @_;
+
+	return ('listener.name.sasl_ssl.plain.sasl.jaas.config' => sprintf(
+			'org.apache.kafka.common.security.plain.PlainLoginModule required user_%s="%s";', SASL_USERNAME, $password));
+}
 
 # Starts again at the address of another broker, which has ended: with its own data.
 sub take_place_of
@@ -293,10 +331,10 @@ sub _write_properties
 		'controller.listener.names' => 'CONTROLLER',
 		'listener.security.protocol.map' => 'PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,MTLS:SSL,CONTROLLER:PLAINTEXT',
 		'inter.broker.listener.name' => 'PLAINTEXT',
-		'sasl.enabled.mechanisms' => 'PLAIN,SCRAM-SHA-256',
-		'listener.name.sasl_ssl.plain.sasl.jaas.config' =>
-		  sprintf('%s.plain.PlainLoginModule required user_%s="%s";', $module, SASL_USERNAME, SASL_PASSWORD),
-		'listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config' => "$module.scram.ScramLoginModule required;",
+		'sasl.enabled.mechanisms' => 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512',
+		$self->plain_password(SASL_PASSWORD),
+		(map { ("listener.name.sasl_ssl.$_.sasl.jaas.config" => "$module.scram.ScramLoginModule required;") }
+			  qw(scram-sha-256 scram-sha-512)),
 		'listener.name.mtls.ssl.client.auth' => 'required',
 		'listener.name.mtls.ssl.truststore.type' => 'PEM',
 		'listener.name.mtls.ssl.truststore.location' => $self->ca_file,
