@@ -397,7 +397,7 @@ CREATE FUNCTION @extschema@.nexus_jobs(
   OUT kind text, OUT name text, OUT part integer, OUT state text, OUT reason text, OUT since timestamptz, OUT pid integer,
   OUT messages bigint, OUT rows bigint, OUT batches bigint, OUT dead_letters bigint, OUT retries bigint,
   OUT lag bigint, OUT last_message_at timestamptz, OUT last_error text, OUT last_error_sqlstate text,
-  OUT last_error_at timestamptz, OUT counted_since timestamptz)
+  OUT last_error_at timestamptz, OUT counted_since timestamptz, OUT link text, OUT topic_found boolean)
 RETURNS SETOF record
 LANGUAGE C VOLATILE ROWS 10
 AS 'MODULE_PATHNAME', 'nexus_jobs';
@@ -453,7 +453,8 @@ SELECT c.kind, c.name,
   END AS reason,
   w.since, w.pid, COALESCE(w.workers, 0) AS workers, COALESCE(w.messages, 0) AS messages, COALESCE(w.rows, 0) AS rows,
   COALESCE(w.batches, 0) AS batches, COALESCE(w.dead_letters, 0) AS dead_letters, COALESCE(w.retries, 0) AS retries,
-  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM @extschema@.nexus_outbox) ELSE w.lag END AS lag,
+  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM (SELECT FROM @extschema@.nexus_outbox LIMIT 1000000) o)
+    ELSE w.lag END AS lag,
   CASE
     WHEN c.kind = 'outbox' THEN COALESCE((SELECT EXTRACT(epoch FROM clock_timestamp() - o.created_at)
                                           FROM @extschema@.nexus_outbox o ORDER BY o.id LIMIT 1), 0)
@@ -468,7 +469,7 @@ CROSS JOIN @extschema@.nexus_halt() h
 LEFT JOIN works w ON w.kind = c.job AND w.name = c.name
 LEFT JOIN jobs s ON s.kind = 'supervisor';
 COMMENT ON VIEW @extschema@.nexus_status IS
-  'One row for the outbox and one a pipeline: its state, why and since when, its workers that run, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages; lag_seconds), its last error.';
+  'One row for the outbox and one a pipeline: its state, why and since when, its workers that run, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages, of the outbox counted up to a million; lag_seconds), its last error.';
 
 CREATE VIEW @extschema@.nexus_partitions AS
 SELECT o.pipeline, o.topic, o.partition, o."offset", j.end_offset,
@@ -484,6 +485,17 @@ CREATE FUNCTION @extschema@.nexus_health()
 RETURNS jsonb
 LANGUAGE SQL VOLATILE
 BEGIN ATOMIC
+  WITH known AS (
+    SELECT pg_catalog.bool_and(j.link IN ('up', 'not_authenticated')) AS reachable,
+      CASE WHEN pg_catalog.bool_or(j.link = 'not_authenticated') THEN false
+           WHEN pg_catalog.bool_or(j.link = 'up') THEN true END AS authenticated,
+      COALESCE(pg_catalog.bool_and(j.topic_found) FILTER (WHERE j.kind = 'ingest'),
+               pg_catalog.bool_and(j.topic_found)) AS topic_found,
+      pg_catalog.count(j.pid) AS running,
+      pg_catalog.count(*) FILTER (WHERE j.state NOT IN ('paused', 'on_demand') OR j.pid IS NOT NULL) AS wanted
+    FROM @extschema@.nexus_jobs() j
+    WHERE j.kind IN ('relay', 'ingest')
+  )
   SELECT pg_catalog.jsonb_build_object(
     'status', CASE
         WHEN pg_catalog.bool_and(s.state IN ('running', 'on_demand') OR s.state = 'paused' AND h.state IS NULL) THEN 'healthy'
@@ -497,6 +509,11 @@ BEGIN ATOMIC
     'kafkaConfigured', pg_catalog.current_setting('nexus_kafka.embedded_broker')::boolean
                        OR pg_catalog.current_setting('nexus_kafka.bootstrap_servers') <> ''
                        OR pg_catalog.current_setting('nexus_kafka.config_file') <> '',
+    'brokerReachable', (SELECT k.reachable FROM known k),
+    'authenticated', (SELECT k.authenticated FROM known k),
+    'topicFound', (SELECT k.topic_found FROM known k),
+    'workers', (SELECT pg_catalog.jsonb_build_object('running', k.running, 'wanted', k.wanted) FROM known k),
+    'lag', pg_catalog.sum(s.lag) FILTER (WHERE s.kind = 'pipeline'),
     'timestamp', pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     'outbox', pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('state', s.state, 'reason', s.reason, 'lag', s.lag))
                 FILTER (WHERE s.kind = 'outbox') -> 0,
@@ -506,7 +523,7 @@ BEGIN ATOMIC
   FROM @extschema@.nexus_status s CROSS JOIN @extschema@.nexus_halt() h;
 END;
 COMMENT ON FUNCTION @extschema@.nexus_health() IS
-  'One object for a health check: status (healthy, degraded, unhealthy), version, role, transport, topic, kafkaConfigured, timestamp, and the state of the outbox and of each pipeline. Asks shared memory and tables only, never the broker.';
+  'One object for a health check: status (healthy, degraded, unhealthy), version, role, transport, topic, kafkaConfigured, brokerReachable, authenticated, topicFound, workers, lag, timestamp, and the state of the outbox and of each pipeline. Asks shared memory and tables only, never the broker.';
 
 
 /* ---------- nothing for PUBLIC, nor for others by ALTER DEFAULT PRIVILEGES */

@@ -20,7 +20,7 @@ PG_FUNCTION_INFO_V1(nexus_jobs);
 PG_FUNCTION_INFO_V1(nexus_job_partitions);
 PG_FUNCTION_INFO_V1(nexus_halt);
 
-#define JOB_COLUMNS			18
+#define JOB_COLUMNS			20
 #define PARTITION_COLUMNS	5
 
 static Datum
@@ -76,6 +76,12 @@ fill_job(Job *job, Datum *values, bool *nulls)
 	nulls[15] = nulls[16] = nulls[14];
 	values[15] = CStringGetTextDatum(unpack_sql_state(sqlstate));
 	values[16] = TimestampTzGetDatum(error_at);
+	values[18] = (Datum) pg_atomic_read_u32(&job->link);
+	nulls[18] = job->pid == 0 || values[18] == LINK_UNKNOWN;
+	values[18] = CStringGetTextDatum(link_state_name((LinkState) values[18]));
+	values[19] = (Datum) pg_atomic_read_u32(&job->topic);
+	nulls[19] = job->pid == 0 || values[19] == TOPIC_UNKNOWN;
+	values[19] = BoolGetDatum(values[19] == TOPIC_FOUND);
 }
 
 Datum

@@ -161,6 +161,7 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	char	   *missing = topics_missing(ingest->pipeline, answer);
 
 	link_heard(&ingest->link);
+	link_note_topic(topics_include(ingest->pipeline, nexus_topic) ? answer : NULL);
 	if (missing && !(topics_any(ingest->pipeline, answer) && start_without_all_topics(ingest->pipeline)))
 	{
 		if (ingest->assigned)
@@ -266,6 +267,8 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 		case KAFKA_EVENT_ERROR:
 			job_set_error(MyJob, kafka_failure_is_authorization(&event->failure) ? ERRCODE_INSUFFICIENT_PRIVILEGE
 						  : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
+			if (event->topic[0] == '\0')
+				break;			/* of the group's copy of the offsets, say: no partition is in trouble */
 			job_set_state(MyJob, JOB_WAITING, "topic \"%s\", partition %d: %s", event->topic, event->partition,
 						  event->failure.text);
 			ingest->in_trouble = true;

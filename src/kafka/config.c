@@ -54,6 +54,8 @@ static const Property consumer_properties[] = {
 	{"enable.partition.eof", "true"},
 	{"allow.auto.create.topics", "false"},
 	{"check.crcs", "true"},
+	/* so long a commit waits for a coordinator (without the right to the group, say), and an assignment for it */
+	{"session.timeout.ms", "6000"},
 	/* bounded memory: the default is 64 MiB; see kafka_consumer_memory() too */
 	{"fetch.max.bytes", "2097152"},
 	{"fetch.error.backoff.ms", "200"},

@@ -137,6 +137,12 @@ typedef struct Relay
 {
 	KafkaLink	link;
 
+	/* relay.c: what it asks the broker now and then */
+	TimestampTz next_question;
+	bool		asked_topics;	/* the one under way: which are there? */
+	bool		topic_doubtful; /* a topic was not there */
+	int			topic_reloads;	/* worker_reloads when it was asked; nexus_kafka.topic may be another since */
+
 	/* read, not yet handed to librdkafka */
 	MemoryContext outgoing_context;
 	OutboxRow  *outgoing;

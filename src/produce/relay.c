@@ -28,12 +28,44 @@
 #define COALESCE_MS			1		/* between readings while rows keep coming */
 #define ASK_TIMEOUT_MS		5000
 #define LOOK_AGAIN_MS		60000
+#define LOOK_AT_BROKER_MS	20000
 #define LOOK_AT_GAPS_MS		10000
 #define LAST_WORDS_MS		500
 
 PGDLLEXPORT void nexus_relay_main(Datum arg);
 
 static Relay relay;
+
+/*
+ * A broker that hangs tells nothing, so it is asked now and then. By name the broker
+ * must not be asked for the topic: it might make it. So until it is there, it is
+ * looked for among all.
+ */
+static void
+ask(void)
+{
+	relay.asked_topics = pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_doubtful ||
+		relay.topic_reloads != worker_reloads;
+	relay.topic_doubtful = false;
+	relay.topic_reloads = worker_reloads;
+	relay.next_question = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AT_BROKER_MS);
+	(void) kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = relay.asked_topics,.timeout_ms = ASK_TIMEOUT_MS});
+}
+
+static void
+take_answer(const KafkaAnswer *answer)
+{
+	if (answer->failure.code != 0)
+	{
+		link_trouble(&relay.link, &answer->failure);
+		return;
+	}
+	link_alive(&relay.link);
+	if (relay.link.wary)
+		relay.next_question = relay.link.wary_until;
+	if (relay.asked_topics)
+		link_note_topic(answer);
+}
 
 static void
 watch_link(void)
@@ -43,16 +75,13 @@ watch_link(void)
 	link_serve(&relay.link);
 	if (kafka_answered(relay.link.client, &answer))
 	{
-		if (topics_answer(&relay, &answer))
-			;
-		else if (answer.failure.code == 0)
-			link_alive(&relay.link);
-		else
-			link_trouble(&relay.link, &answer.failure);
+		if (!topics_answer(&relay, &answer))
+			take_answer(&answer);
 		kafka_answer_free(&answer);
 	}
-	if (link_probe_due(&relay.link))
-		(void) kafka_ask(relay.link.client, &(KafkaQuestion) {.timeout_ms = ASK_TIMEOUT_MS});
+	if (!kafka_asking(relay.link.client) &&
+		(link_probe_due(&relay.link) || GetCurrentTimestamp() >= relay.next_question))
+		ask();
 }
 
 static void
@@ -96,6 +125,8 @@ sleep_time(void)
 		next = relay.coalesce_until;
 	else if (relay_has_room(&relay) && (relay.read_wanted || !relay.caught_up))
 		return 0;
+	if (!kafka_asking(relay.link.client))
+		next = Min(next, relay.next_question);
 	timeout = TimestampDifferenceMilliseconds(now, next);
 	if (link_probe_timeout(&relay.link) >= 0)
 		timeout = Min(timeout, link_probe_timeout(&relay.link));

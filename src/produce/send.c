@@ -175,6 +175,7 @@ note_failed(Relay *relay, int64 id, const KafkaFailure *failure, bool alone)
 			note_again(relay, id, AGAIN_MS, failure->text);
 			break;
 		case KAFKA_FATE_NO_TOPIC:
+			relay->topic_doubtful = true;
 			note_again(relay, id, NO_TOPIC_MS, "a topic of the outbox does not exist on the broker");
 			break;
 		case KAFKA_FATE_REFUSED:

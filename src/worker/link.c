@@ -20,6 +20,7 @@
 #define FIRST_PROBE_MS		250
 #define LONGEST_PROBE_MS	2000
 #define NOT_ALLOWED_MS		5000	/* until it is asked again */
+#define WARY_MS				2000	/* within which a producer without rights is told so */
 
 static KafkaLink *open_link = NULL;
 
@@ -136,6 +137,44 @@ close_link(int code, Datum arg)
 	open_link = NULL;
 }
 
+/* ---- what nexus_health() tells ---- */
+
+static void
+note_state(LinkState state)
+{
+	pg_atomic_write_u32(&MyJob->link, state);
+}
+
+static void
+note_trouble(const KafkaFailure *failure)
+{
+	switch (kafka_trouble(failure))
+	{
+		case KAFKA_TROUBLE_UNREACHABLE:
+			note_state(LINK_UNREACHABLE);
+			break;
+		case KAFKA_TROUBLE_TLS:
+			note_state(LINK_TLS_FAILED);
+			break;
+		case KAFKA_TROUBLE_AUTHENTICATION:
+			note_state(LINK_NOT_AUTHENTICATED);
+			break;
+	}
+}
+
+void
+link_note_topic(const KafkaAnswer *answer)
+{
+	TopicPresence presence = answer ? TOPIC_MISSING : TOPIC_UNKNOWN;
+
+	for (size_t i = 0; answer && i < answer->ntopics && presence != TOPIC_FOUND; i++)
+		if (strcmp(answer->topics[i].name, nexus_topic) == 0)
+			presence = TOPIC_FOUND;
+	pg_atomic_write_u32(&MyJob->topic, presence);
+}
+
+/* ---- the connection ---- */
+
 bool
 link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nsettings)
 {
@@ -177,8 +216,60 @@ link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nse
 	link->reachable = false;
 	link->next_probe = GetCurrentTimestamp();
 	link->probe_delay_ms = FIRST_PROBE_MS;
-	job_set_state(MyJob, JOB_STARTING, NULL);
+	note_state(LINK_UNKNOWN);
+
+	/* what it waits for may not have come: that would be said over and over again */
+	link->wary = job_get_state(MyJob) == JOB_WAITING;
+	link->wary_until = 0;
+	if (!link->wary)
+		job_set_state(MyJob, JOB_STARTING, NULL);
 	return true;
+}
+
+static void
+note_not_allowed(const KafkaFailure *failure)
+{
+	note_state(LINK_UP);
+	job_set_state(MyJob, JOB_WAITING, "the broker does not allow it: %s", failure->text);
+	job_set_error(MyJob, ERRCODE_INSUFFICIENT_PRIVILEGE, failure->text);
+}
+
+/*
+ * The client can't be used any more. A producer without the right to write is told so
+ * just after it has connected, and again when it does so anew: that is the only way to
+ * learn of the right.
+ */
+pg_noreturn static void
+leave_fatal(const KafkaFailure *failure)
+{
+	TimestampTz again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NOT_ALLOWED_MS);
+	int			reloads = worker_reloads;
+
+	if (kafka_failure_is_authorization(failure))
+	{
+		note_not_allowed(failure);
+		while (GetCurrentTimestamp() < again && worker_reloads == reloads)
+			(void) worker_wait(-1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), again));
+		worker_restart();
+	}
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, failure->text);
+	ereport(LOG, (errmsg("nexus_kafka %s opens its connection anew: %s",
+						 job_kind_name(MyJob->kind), failure->text)));
+	proc_exit(0);				/* not at once: it may be the same again */
+}
+
+/* All brokers are gone. A refusal is told at once; what else it is, the answer to a question shows. */
+static void
+note_lost(KafkaLink *link)
+{
+	const KafkaFailure *last = kafka_client_last_failure(link->client);
+
+	if (last && kafka_trouble(last) != KAFKA_TROUBLE_UNREACHABLE)
+		link_trouble(link, last);
+	else if (last)
+		note_state(LINK_UNREACHABLE);
+	link->next_probe = GetCurrentTimestamp();
+	link->reachable = false;
 }
 
 bool
@@ -191,18 +282,10 @@ link_serve(KafkaLink *link)
 	kafka_client_serve(link->client);
 
 	if (kafka_client_is_fatal(link->client, &failure))
-	{
-		job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, failure.text);
-		ereport(LOG, (errmsg("nexus_kafka %s opens its connection anew: %s",
-							 job_kind_name(MyJob->kind), failure.text)));
-		proc_exit(0);			/* not at once: it may be the same again */
-	}
+		leave_fatal(&failure);
 	lost = kafka_client_lost(link->client);
 	if (lost)
-	{
-		link->next_probe = GetCurrentTimestamp();
-		link->reachable = false;
-	}
+		note_lost(link);
 	if (link->reloads != worker_reloads)
 		heed_reload(link);
 	if (!nexus_embedded_broker)
@@ -233,6 +316,9 @@ link_heard(KafkaLink *link)
 {
 	if (!link->reachable)
 		kafka_client_forget_failure(link->client);
+	if (link->wary && link->wary_until == 0)
+		link->wary_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WARY_MS);
+	note_state(LINK_UP);
 	link->reachable = true;
 	link->probe_delay_ms = FIRST_PROBE_MS;
 }
@@ -243,8 +329,11 @@ link_alive(KafkaLink *link)
 	JobState	state = job_get_state(MyJob);
 
 	link_heard(link);
-	if (state == JOB_UNREACHABLE || state == JOB_STARTING || state == JOB_NOT_CONFIGURED)
+	if (link->wary && GetCurrentTimestamp() < link->wary_until)
+		return;
+	if (state == JOB_UNREACHABLE || state == JOB_STARTING || state == JOB_NOT_CONFIGURED || link->wary)
 		job_set_state(MyJob, JOB_RUNNING, NULL);
+	link->wary = false;
 }
 
 /* failure: of a question; librdkafka's last complaint says more, if it had one. */
@@ -258,14 +347,15 @@ link_trouble(KafkaLink *link, const KafkaFailure *failure)
 	if (kafka_failure_is_authorization(failure))
 	{
 		link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NOT_ALLOWED_MS);
-		job_set_state(MyJob, JOB_WAITING, "the broker does not allow it: %s", failure->text);
-		job_set_error(MyJob, ERRCODE_INSUFFICIENT_PRIVILEGE, failure->text);
+		note_not_allowed(failure);
 		return;
 	}
+	note_trouble(last ? last : failure);
 	link->reachable = false;
 	link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), link->probe_delay_ms);
 	link->probe_delay_ms = Min(link->probe_delay_ms * 2, LONGEST_PROBE_MS);
-	if (state == JOB_STARTING || state == JOB_RUNNING || state == JOB_NOT_CONFIGURED || state == JOB_UNREACHABLE)
+	if (state == JOB_STARTING || state == JOB_RUNNING || state == JOB_NOT_CONFIGURED || state == JOB_UNREACHABLE ||
+		link->wary)
 		job_set_state(MyJob, JOB_UNREACHABLE, "no answer from %s: %s", link->bootstrap, text);
 	job_set_error(MyJob, ERRCODE_CONNECTION_FAILURE, text);
 }

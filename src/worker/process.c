@@ -49,6 +49,8 @@ attach(Job *job, JobKind kind)
 		job->pid = MyProcPid;
 		job->latch = MyLatch;
 		job->attached = job->definition;
+		pg_atomic_write_u32(&job->link, LINK_UNKNOWN);
+		pg_atomic_write_u32(&job->topic, TOPIC_UNKNOWN);
 		partition_stats_release(job);	/* of partitions that may be another's now */
 		job->restart_at_once = false;
 	}

@@ -72,6 +72,8 @@ start_shared_memory(void)
 			pg_atomic_init_u64(&job->retries, 0);
 			pg_atomic_init_u64(&job->lag, JOB_LAG_UNKNOWN);
 			pg_atomic_init_u64(&job->last_message_at, 0);
+			pg_atomic_init_u32(&job->link, LINK_UNKNOWN);
+			pg_atomic_init_u32(&job->topic, TOPIC_UNKNOWN);
 			pg_atomic_init_u64(&job->asked, 0);
 			pg_atomic_init_u64(&job->answered, 0);
 			pg_atomic_init_u64(&job->refused, 0);
@@ -108,6 +110,14 @@ job_state_name(JobState state)
 		"starting", "running", "unreachable", "waiting", "failing", "stopped", "paused", "on_demand",
 		"not_configured", "no_worker"
 	};
+
+	return names[state];
+}
+
+const char *
+link_state_name(LinkState state)
+{
+	static const char *const names[] = {"unknown", "up", "unreachable", "tls_failed", "not_authenticated"};
 
 	return names[state];
 }

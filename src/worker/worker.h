@@ -65,6 +65,24 @@ typedef enum JobState
 
 #define JOB_LAG_UNKNOWN		((uint64) -1)
 
+/* What a worker knows of its connection. */
+typedef enum LinkState
+{
+	LINK_UNKNOWN,				/* not tried yet */
+	LINK_UP,
+	LINK_UNREACHABLE,
+	LINK_TLS_FAILED,
+	LINK_NOT_AUTHENTICATED
+} LinkState;
+
+/* Is nexus_kafka.topic there? */
+typedef enum TopicPresence
+{
+	TOPIC_UNKNOWN,
+	TOPIC_FOUND,
+	TOPIC_MISSING
+} TopicPresence;
+
 typedef struct Job
 {
 	/* written under NexusShared.lock, read under it too */
@@ -103,6 +121,8 @@ typedef struct Job
 	pg_atomic_uint64 retries;
 	pg_atomic_uint64 lag;		/* JOB_LAG_UNKNOWN */
 	pg_atomic_uint64 last_message_at;	/* a TimestampTz, 0: none */
+	pg_atomic_uint32 link;		/* a LinkState */
+	pg_atomic_uint32 topic;		/* a TopicPresence */
 
 	/*
 	 * Requests (nexus_flush, nexus_consume): a backend takes the next ticket and
@@ -165,6 +185,7 @@ extern NexusShared *nexus_shared;
 extern void shmem_install_hooks(void);
 extern const char *job_kind_name(JobKind kind);
 extern const char *job_state_name(JobState state);
+extern const char *link_state_name(LinkState state);
 
 /* The caller holds nexus_shared->lock (create, free: exclusively). */
 extern Job *job_find(JobKind kind, Oid database, const char *name, int part);
@@ -366,6 +387,8 @@ typedef struct KafkaLink
 	bool		complained;		/* of settings that can't be used */
 	char		cluster_id[128];	/* as last heard */
 	bool		reachable;
+	bool		wary;			/* the worker before it was waiting: may this one go on? */
+	TimestampTz wary_until;		/* 0: nothing was heard yet */
 	TimestampTz next_probe;
 	int			probe_delay_ms;
 } KafkaLink;
@@ -387,6 +410,9 @@ extern void link_trouble(KafkaLink *link, const KafkaFailure *failure);
 /* Asks on behalf of link_serve's watch: true if the caller should ask now. */
 extern bool link_probe_due(KafkaLink *link);
 extern long link_probe_timeout(KafkaLink *link);
+
+/* For nexus_health(): is nexus_kafka.topic among the topics of the answer? NULL: it wasn't asked for. */
+extern void link_note_topic(const KafkaAnswer *answer);
 
 extern bool link_is_embedded(void);
 
