@@ -453,7 +453,7 @@ SELECT c.kind, c.name,
   END AS reason,
   w.since, w.pid, COALESCE(w.workers, 0) AS workers, COALESCE(w.messages, 0) AS messages, COALESCE(w.rows, 0) AS rows,
   COALESCE(w.batches, 0) AS batches, COALESCE(w.dead_letters, 0) AS dead_letters, COALESCE(w.retries, 0) AS retries,
-  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM (SELECT FROM @extschema@.nexus_outbox LIMIT 1000000) o)
+  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM (SELECT FROM @extschema@.nexus_outbox LIMIT 100000) o)
     ELSE w.lag END AS lag,
   CASE
     WHEN c.kind = 'outbox' THEN COALESCE((SELECT EXTRACT(epoch FROM clock_timestamp() - o.created_at)
@@ -469,7 +469,7 @@ CROSS JOIN @extschema@.nexus_halt() h
 LEFT JOIN works w ON w.kind = c.job AND w.name = c.name
 LEFT JOIN jobs s ON s.kind = 'supervisor';
 COMMENT ON VIEW @extschema@.nexus_status IS
-  'One row for the outbox and one a pipeline: its state, why and since when, its workers that run, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages, of the outbox counted up to a million; lag_seconds), its last error.';
+  'One row for the outbox and one a pipeline: its state, why and since when, its workers that run, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages, of the outbox counted up to 100,000; lag_seconds), its last error.';
 
 CREATE VIEW @extschema@.nexus_partitions AS
 SELECT o.pipeline, o.topic, o.partition, o."offset", j.end_offset,
