@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define TIMEOUT_MS 30000
+#define BROKER_DEFAULT -1		/* of default.replication.factor */
 
 static void
 die(const char *what, const char *why)
@@ -85,7 +86,7 @@ static void
 create_topic(rd_kafka_t *rk, rd_kafka_queue_t *queue, const char *topic, int partitions, char **configs)
 {
 	char		err[512];
-	rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(topic, partitions, 1, err, sizeof(err));
+	rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(topic, partitions, BROKER_DEFAULT, err, sizeof(err));
 
 	if (new == NULL)
 		die(topic, err);

@@ -6,7 +6,8 @@
 #   … $kafka->bootstrap …
 #   $kafka->stop; $kafka->start;              # the same ports and data
 #
-# It ends with the process that made it, however that ends.
+# It ends with the process that made it, however that ends. Several nodes that are one
+# cluster: NexusKafka::BrokerCluster.
 package NexusKafka::Broker;
 
 use strict;
@@ -14,6 +15,7 @@ use warnings;
 
 use Carp qw(croak);
 use File::Basename qw(basename dirname);
+use File::Copy qw(copy);
 use File::Temp ();
 use IO::Socket::INET;
 use IPC::Run ();
@@ -30,27 +32,33 @@ use constant { SASL_USERNAME => 'key', SASL_PASSWORD => 'hidden-8c41f07e' };
 
 my @brokers;
 
-# Options: conf => { property => value, … }, heap ('512m'), flags => [of the JVM], start => 0.
+# Options: conf => { property => value, … }, heap ('512m'), flags => [ of the JVM, … ], start => 0. Of a node among
+# others: node_id (1), voters (itself), controller_port, and the first of them as "join",
+# whose cluster id and certificate it has too.
 sub new
 {
 	my ($class, %opt) = @_;
 	my $dir = File::Temp->newdir('nexus_kafka_broker.XXXXXX', TMPDIR => 1);
+	my $controller_port = $opt{controller_port} // free_port();
+	my $node_id = $opt{node_id} // 1;
 	my $self = bless {
 		dir => $dir,
 		log_file => _log_file($dir),
-		heap => $opt{heap} // '512m',
-		flags => $opt{flags} // [],
+		flags => [ '-Xmx' . ($opt{heap} // '512m'), @{ $opt{flags} // [] } ],
 		conf => $opt{conf} // {},
-		port => _free_port(),
-		sasl_port => _free_port(),
-		mtls_port => _free_port(),
-		controller_port => _free_port(),
+		node_id => $node_id,
+		voters => $opt{voters} // "$node_id\@127.0.0.1:$controller_port",
+		cluster_id => $opt{join} ? $opt{join}{cluster_id} : _cluster_id(),
+		port => free_port(),
+		sasl_port => free_port(),
+		mtls_port => free_port(),
+		controller_port => $controller_port,
 		classpath => _run("$recipe/fetch") . '/*' }, $class;
 
 	push @brokers, $self;
-	$self->_make_certificate;
+	$opt{join} ? $self->_copy_certificate($opt{join}) : $self->_make_certificate;
 	$self->_write_properties;
-	$self->java('kafka.tools.StorageTool', 'format', '-t', _cluster_id(), '-c', "$dir/server.properties");
+	$self->java('kafka.tools.StorageTool', 'format', '-t', $self->{cluster_id}, '-c', "$dir/server.properties");
 	$self->start if $opt{start} // 1;
 	return $self;
 }
@@ -64,17 +72,37 @@ sub mtls_bootstrap { return "localhost:$_[0]{mtls_port}" }
 # The certificate to trust for sasl_bootstrap (librdkafka's ssl.ca.location).
 sub ca_file { return "$_[0]{dir}/certificate.pem" }
 sub key_file { return "$_[0]{dir}/key.pem" }
+
+# What a client's file of properties has to say to use sasl_bootstrap.
+sub sasl_properties
+{
+	my ($self) = @_;
+
+	return join "\n", 'bootstrap.servers=' . $self->sasl_bootstrap, 'security.protocol=SASL_SSL',
+		'sasl.mechanism=PLAIN', 'sasl.username=' . SASL_USERNAME, 'sasl.password=' . SASL_PASSWORD,
+		'ssl.ca.location=' . $self->ca_file, '';
+}
+
 sub log_file { return $_[0]{log_file} }
 sub pid { return $_[0]{pid} }
+sub node_id { return $_[0]{node_id} }
 
 # Starts it and waits until it serves clients.
 sub start
 {
 	my ($self) = @_;
+
+	$self->launch;
+	return $self->wait_until_ready;
+}
+
+sub launch
+{
+	my ($self) = @_;
 	croak 'the broker runs already' if $self->{pid};
 
 	my @command = ('setpriv', '--pdeathsig', 'KILL',
-		$self->_java("-Xmx$self->{heap}", @{ $self->{flags} }), 'kafka.Kafka', "$self->{dir}/server.properties");
+		$self->_java(@{ $self->{flags} }), 'kafka.Kafka', "$self->{dir}/server.properties");
 	$self->{pid} = fork() // die "fork: $!";
 	if (!$self->{pid})
 	{
@@ -83,7 +111,6 @@ sub start
 		open(STDERR, '>&', \*STDOUT);
 		exec(@command) or POSIX::_exit(127);
 	}
-	$self->_wait_until_ready;
 	return;
 }
 
@@ -286,7 +313,7 @@ sub _log_file
 # Below the range of ephemeral ports: a client that tries to reach a stopped broker
 # would otherwise, now and then, be given the broker's own port as its local one,
 # be connected to itself, and keep the broker from starting again.
-sub _free_port
+sub free_port
 {
 	for (1 .. 1000)
 	{
@@ -314,14 +341,22 @@ sub _make_certificate
 	return;
 }
 
+sub _copy_certificate
+{
+	my ($self, $other) = @_;
+
+	copy("$other->{dir}/$_", "$self->{dir}/$_") or die "$_: $!" for qw(key.pem certificate.pem keystore.pem);
+	return;
+}
+
 sub _write_properties
 {
 	my ($self) = @_;
 	my $module = 'org.apache.kafka.common.security';
 	my %properties = (
 		'process.roles' => 'broker,controller',
-		'node.id' => 1,
-		'controller.quorum.voters' => "1\@127.0.0.1:$self->{controller_port}",
+		'node.id' => $self->{node_id},
+		'controller.quorum.voters' => $self->{voters},
 		'listeners' => join(',', 'PLAINTEXT://' . $self->bootstrap,
 			"SASL_SSL://127.0.0.1:$self->{sasl_port}", "MTLS://127.0.0.1:$self->{mtls_port}",
 			"CONTROLLER://127.0.0.1:$self->{controller_port}"),
@@ -358,7 +393,7 @@ sub _write_properties
 	return;
 }
 
-sub _wait_until_ready
+sub wait_until_ready
 {
 	my ($self) = @_;
 	my $deadline = time + $start_timeout;

@@ -20,7 +20,7 @@ use Carp qw(croak);
 use Cwd qw(abs_path);
 use JSON::PP;
 use POSIX ();
-use PostgreSQL::Test::Utils qw(slurp_file);
+use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Time::HiRes qw(sleep time);
 
 my $json = JSON::PP->new->canonical->utf8;
@@ -28,6 +28,7 @@ my $json = JSON::PP->new->canonical->utf8;
 # Makes a node, initialized and running. Options:
 #   embedded   => 1               with the embedded broker
 #   bootstrap  => 'host:port'     with a broker outside
+#   sasl_ssl   => $kafka          with its SASL_SSL listeners (NexusKafka::Broker or BrokerCluster)
 #   fsync      => 1               for tests of durability (off otherwise, for speed)
 #   restart_after_crash => 1      for tests that kill (off otherwise, so that a crash shows)
 #   preload    => 0               without shared_preload_libraries
@@ -38,7 +39,7 @@ sub make
 {
 	my ($class, $name, %opt) = @_;
 	my %own = map { $_ => delete $opt{$_} }
-	  qw(embedded bootstrap fsync restart_after_crash preload conf start);
+	  qw(embedded bootstrap sasl_ssl fsync restart_after_crash preload conf start);
 	my $node = $class->new($name);
 
 	# The same whatever the locale of whoever starts this, or its absence.
@@ -52,8 +53,21 @@ sub make
 		($own{embedded} ? ('nexus_kafka.embedded_broker' => 'on') : ()),
 		($own{bootstrap} ? ('nexus_kafka.bootstrap_servers' => $own{bootstrap}) : ()),
 		%{ $own{conf} // {} });
+	$node->configure('nexus_kafka.config_file' => $node->sasl_ssl_file($own{sasl_ssl})) if $own{sasl_ssl};
 	$node->start if $own{start} // 1;
 	return $node;
+}
+
+# A new file for nexus_kafka.config_file, which leads to the SASL_SSL listeners.
+sub sasl_ssl_file
+{
+	my ($self, $kafka) = @_;
+	my $file = $self->data_dir . '/kafka.properties';
+
+	unlink $file;
+	append_to_file($file, $kafka->sasl_properties);
+	chmod 0600, $file;
+	return $file;
 }
 
 # Sets GUCs in postgresql.conf; the later setting of a name wins.

@@ -69,7 +69,7 @@ sub numbers
 }
 
 # Starts to publish such messages, some two thousand a second, from 1 on, until
-# numbers_stop(), which answers the last.
+# numbers_stop(), which answers the last. Brokers may go meanwhile: each arrives once.
 sub numbers_start
 {
 	my ($kafka, $topic) = @_;
@@ -87,7 +87,7 @@ print $last $n;
 END
 
 	my $run = IPC::Run::start([ $^X, '-e', $program, $dir ], '|',
-		[ 'kcat', '-P', '-b', $kafka->bootstrap, '-t', $topic, '-K', "\t" ]);
+		[ 'kcat', '-P', '-E', '-b', $kafka->bootstrap, '-X', 'enable.idempotence=true', '-t', $topic, '-K', "\t" ]);
 	return { dir => $dir, run => $run };
 }
 
