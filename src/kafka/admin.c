@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define OFFSETS_TIMEOUT_MS	3000
+
 static bool
 fail(KafkaFailure *failure, rd_kafka_resp_err_t code, const char *text)
 {
@@ -85,29 +87,36 @@ copy_topic(const struct rd_kafka_metadata_topic *from, KafkaTopic *to)
 	return true;
 }
 
-/* time: RD_KAFKA_OFFSET_BEGINNING or _END. A partition without a leader has no answer, and none is needed. */
-static void
+/*
+ * time: RD_KAFKA_OFFSET_BEGINNING or _END. False: librdkafka answers for none if a
+ * leader is away. That is just when the rest is wanted, so it isn't waited for long.
+ */
+static bool
 fill_offsets(rd_kafka_t *rk, KafkaAnswer *answer, int64_t time, int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
-	int			at = 0;
+	bool		ok = true;
 
 	for (size_t t = 0; t < answer->ntopics; t++)
 		for (int p = 0; p < answer->topics[t].npartitions; p++)
-			rd_kafka_topic_partition_list_add(list, answer->topics[t].name,
-											  answer->topics[t].partitions[p].id)->offset = time;
+			if (answer->topics[t].partitions[p].leader >= 0)
+				rd_kafka_topic_partition_list_add(list, answer->topics[t].name,
+												  answer->topics[t].partitions[p].id)->offset = time;
 	if (list->cnt > 0)
-		(void) rd_kafka_offsets_for_times(rk, list, timeout_ms);
-	for (size_t t = 0; t < answer->ntopics; t++)
-		for (int p = 0; p < answer->topics[t].npartitions; p++, at++)
+		ok = rd_kafka_offsets_for_times(rk, list, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR;
+	for (size_t t = 0; ok && t < answer->ntopics; t++)
+		for (int p = 0; p < answer->topics[t].npartitions; p++)
 		{
 			KafkaPartition *partition = &answer->topics[t].partitions[p];
 			int64_t    *offset = time == RD_KAFKA_OFFSET_END ? &partition->end : &partition->first;
+			const rd_kafka_topic_partition_t *found =
+				rd_kafka_topic_partition_list_find(list, answer->topics[t].name, partition->id);
 
-			if (list->elems[at].err == RD_KAFKA_RESP_ERR_NO_ERROR && list->elems[at].offset >= 0)
-				*offset = list->elems[at].offset;
+			if (found && found->err == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset >= 0)
+				*offset = found->offset;
 		}
 	rd_kafka_topic_partition_list_destroy(list);
+	return ok;
 }
 
 bool
@@ -127,7 +136,9 @@ kafka_describe_topics(rd_kafka_t *rk, int timeout_ms, KafkaAnswer *answer)
 	rd_kafka_metadata_destroy(metadata);
 	if (!ok)
 		return fail(&answer->failure, RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE, "out of memory");
-	fill_offsets(rk, answer, RD_KAFKA_OFFSET_BEGINNING, timeout_ms);
-	fill_offsets(rk, answer, RD_KAFKA_OFFSET_END, timeout_ms);
+	if (timeout_ms > OFFSETS_TIMEOUT_MS)
+		timeout_ms = OFFSETS_TIMEOUT_MS;
+	if (fill_offsets(rk, answer, RD_KAFKA_OFFSET_BEGINNING, timeout_ms))
+		(void) fill_offsets(rk, answer, RD_KAFKA_OFFSET_END, timeout_ms);
 	return true;
 }
