@@ -13,6 +13,7 @@
  * send.c		rows to the broker, acknowledgements and refusals back
  * topics.c		nexus_create_topic and nexus_topics, as the relay serves them
  * flush.c		nexus_flush, as the relay serves it
+ * overdue.c	tells when a broker answers but acknowledges nothing
  */
 #ifndef NEXUS_PRODUCE_H
 #define NEXUS_PRODUCE_H
@@ -169,6 +170,13 @@ typedef struct Relay
 	int			calls_to_isolate;	/* so many are sent alone */
 	bool		call_is_alone;	/* the one in flight was */
 
+	/* overdue.c */
+	int64		highest_sent;
+	int64		overdue_mark;	/* a row's id */
+	int			marked;			/* rows in flight up to it */
+	TimestampTz overdue_at;		/* if none of them is settled until then */
+	bool		overdue;		/* the state said so */
+
 	/* acknowledged, not yet deleted; refused, not yet in the dead letters */
 	int64	   *settled;
 	int			nsettled;
@@ -228,5 +236,16 @@ extern void flush_answer(Relay *relay);
 /* A row was read; a row that was read is settled. */
 extern void flush_count(Relay *relay, int64 id);
 extern void flush_settle(Relay *relay, int64 id);
+
+/* ---- overdue.c ---- */
+
+/* A row was handed to librdkafka; what became of it is known. */
+extern void overdue_count(Relay *relay, int64 id);
+extern void overdue_settle(Relay *relay, int64 id);
+extern void overdue_watch(Relay *relay);
+
+/* The state said so, and there is something else to say now. */
+extern void overdue_withdraw(Relay *relay, JobState state, const char *reason);
+extern TimestampTz overdue_next_look(const Relay *relay);
 
 #endif							/* NEXUS_PRODUCE_H */

@@ -57,6 +57,7 @@ take_answer(const KafkaAnswer *answer)
 {
 	if (answer->failure.code != 0)
 	{
+		overdue_withdraw(&relay, JOB_UNREACHABLE, answer->failure.text);
 		link_trouble(&relay.link, &answer->failure);
 		return;
 	}
@@ -119,6 +120,8 @@ sleep_time(void)
 
 	if (relay_has_room(&relay))
 		next = due != 0 ? Min(relay.next_look, due) : relay.next_look;
+	if (overdue_next_look(&relay) != 0)
+		next = Min(next, overdue_next_look(&relay));
 	if (relay.retry_at != 0)
 		next = Min(next, relay.retry_at);
 	else if (relay.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.nsettled > 0))
@@ -212,6 +215,7 @@ nexus_relay_main(Datum arg)
 		flush_note_request(&relay);
 		work();
 		relay_send(&relay);
+		overdue_watch(&relay);
 		flush_answer(&relay);
 		if (worker_wait(kafka_client_fd(relay.link.client), sleep_time()))
 			relay.read_wanted = true;

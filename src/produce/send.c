@@ -272,6 +272,7 @@ relay_send(Relay *relay)
 		{
 			relay->in_flight++;
 			relay->handed_over++;
+			overdue_count(relay, row->id);
 		}
 		else
 			note_failed(relay, row->id, &failure, true);
@@ -301,6 +302,7 @@ relay_take_deliveries(Relay *relay)
 			continue;
 		}
 		relay->in_flight--;
+		overdue_settle(relay, deliveries[i].id);
 		any_row = true;
 		if (deliveries[i].code == 0)
 		{
