@@ -185,6 +185,7 @@ typedef struct Relay
 	MemoryContext refused_context;
 	MemoryContext record_context;	/* reset with each row that is handed over */
 
+	uint64		wakes_seen;		/* MyJob->wakes when it was last wanted to read */
 	bool		read_wanted;
 	TimestampTz next_look;
 	TimestampTz coalesce_until;	/* rows came a moment ago: let some more gather */

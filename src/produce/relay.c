@@ -90,11 +90,13 @@ work(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz due = gaps_next_due();
+	uint64		wakes = pg_atomic_read_u64(&MyJob->wakes);
 	bool		read;
 	bool		settle_now;
 
-	if (now >= relay.next_look || (due != 0 && now >= due))
+	if (wakes != relay.wakes_seen || now >= relay.next_look || (due != 0 && now >= due))
 		relay.read_wanted = true;
+	relay.wakes_seen = wakes;
 	read = relay_has_room(&relay) && (relay.read_wanted || !relay.caught_up);
 	settle_now = relay.nsettled >= DELETE_ROWS || relay.refused != NIL ||
 		(relay.nsettled > 0 && relay.in_flight == 0);
@@ -217,7 +219,6 @@ nexus_relay_main(Datum arg)
 		relay_send(&relay);
 		overdue_watch(&relay);
 		flush_answer(&relay);
-		if (worker_wait(kafka_client_fd(relay.link.client), sleep_time()))
-			relay.read_wanted = true;
+		(void) worker_wait(kafka_client_fd(relay.link.client), sleep_time());
 	}
 }

@@ -186,10 +186,8 @@ call_and_wait(Job *relay, TimestampTz deadline, CallAnswer *answer)
 {
 	CallOutcome outcome;
 
-	pg_atomic_fetch_add_u64(&relay->calls, 1);
-	pg_write_barrier();
 	(void) move(my_call, CALL_FILLING, CALL_ASKED);
-	job_wake(relay);
+	job_wake_for_call(relay);	/* counted when it is there to be found, or it would be overlooked */
 	PG_TRY();
 	{
 		outcome = await(relay, deadline, answer);

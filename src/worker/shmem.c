@@ -80,6 +80,7 @@ start_shared_memory(void)
 			pg_atomic_init_u64(&job->reported, 0);
 			pg_atomic_init_u64(&job->resumes, 0);
 			pg_atomic_init_u64(&job->calls, 0);
+			pg_atomic_init_u64(&job->wakes, 0);
 		}
 	}
 	calls_start();
@@ -299,13 +300,27 @@ job_set_error(Job *job, int sqlstate, const char *message)
 	SpinLockRelease(&job->mutex);
 }
 
+static void
+wake(Job *job, pg_atomic_uint64 *reason)
+{
+	Latch	   *latch = job->latch;
+
+	pg_atomic_fetch_add_u64(reason, 1);
+	if (latch)
+		SetLatch(latch);
+}
+
 void
 job_wake(Job *job)
 {
-	Latch	   *latch = job ? job->latch : NULL;
+	if (job)
+		wake(job, &job->wakes);
+}
 
-	if (latch)
-		SetLatch(latch);
+void
+job_wake_for_call(Job *job)
+{
+	wake(job, &job->calls);
 }
 
 void

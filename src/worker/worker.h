@@ -133,6 +133,7 @@ typedef struct Job
 	pg_atomic_uint64 refused;	/* messages that went to the dead letters, ever */
 	pg_atomic_uint64 reported;	/* messages of which nexus_consume has told */
 	pg_atomic_uint64 calls;		/* of backends, ever (calls.c): the relay looks when there are more */
+	pg_atomic_uint64 wakes;		/* for any other reason, such as a commit: likewise */
 	pg_atomic_uint64 resumes;	/* calls of nexus_resume: a stopped worker tries again */
 	ConditionVariable answered_cv;
 } Job;
@@ -202,6 +203,7 @@ extern JobState job_get_state(Job *job);
 extern bool job_is_hopeless(Job *job);
 extern void job_set_error(Job *job, int sqlstate, const char *message);
 extern void job_wake(Job *job);
+extern void job_wake_for_call(Job *job);
 extern void job_answer(Job *job, uint64 ticket);
 extern PartitionStat *partition_stat(Job *job, const char *topic, int32 partition);
 extern void partition_stats_release(Job *job);
