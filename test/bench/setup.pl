@@ -1,7 +1,11 @@
 #!/usr/bin/perl
 # The broker and the server of the benchmark, by the modules of the tests. Says where
-# they are, as JSON, then obeys lines of its standard input ("topic NAME PARTITIONS")
-# and answers each with "done". Both end with the input.
+# they are, as JSON, then obeys lines of its standard input and answers each with "done":
+#   topic NAME PARTITIONS      made on the broker
+#   cluster NAME PARTITIONS    the server uses a cluster of three brokers, which has that
+#                              topic, by SASL_SSL
+#   single                     it uses the broker again
+# All end with the input.
 use strict;
 use warnings;
 
@@ -16,6 +20,7 @@ BEGIN
 use IO::Handle;
 use JSON::PP;
 use NexusKafka::Broker;
+use NexusKafka::BrokerCluster;
 use NexusKafka::Cluster;
 
 # What a server that does such work would have. Checkpoints are asked for before
@@ -38,10 +43,23 @@ print $answers encode_json({
 	port => $node->port,
 	user => scalar getpwuid($>) }) . "\n";
 
+my $cluster;
+my %commands = (
+	topic => sub { $kafka->create_topic(@_) },
+	cluster => sub {
+		$cluster = NexusKafka::BrokerCluster->new;
+		$cluster->create_topic(@_);
+		$node->reconfigure('nexus_kafka.config_file' => $node->sasl_ssl_file($cluster));
+	},
+	single => sub {
+		$node->reconfigure('nexus_kafka.config_file' => '');
+		$_->kill9 for $cluster->nodes;
+	});
+
 while (defined(my $line = readline(STDIN)))
 {
-	my (undef, $topic, $partitions) = split ' ', $line;
-	$kafka->create_topic($topic, $partitions);
+	my ($command, @args) = split ' ', $line;
+	$commands{$command}->(@args);
 	print $answers "done\n";
 }
 $node->stop('fast');

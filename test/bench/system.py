@@ -65,9 +65,21 @@ class System:
         if topic in self._topics:
             return
         self._topics.add(topic)
-        print(f'topic {topic} {partitions}', file=self._setup.stdin, flush=True)
+        self._order(f'topic {topic} {partitions}')
+
+    @contextlib.contextmanager
+    def three_brokers(self, topic):
+        """Meanwhile the server uses a cluster of three, with that topic, by SASL_SSL."""
+        self._order(f'cluster {topic} 1')
+        try:
+            yield
+        finally:
+            self._order('single')
+
+    def _order(self, order):
+        print(order, file=self._setup.stdin, flush=True)
         if self._setup.stdout.readline() != 'done\n':
-            raise SystemExit(f'topic {topic} could not be created')
+            raise SystemExit(f'not done: {order}')
 
     def raw(self, *args):
         """Seconds that raw (raw.c) took."""
