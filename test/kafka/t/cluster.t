@@ -130,7 +130,7 @@ sub two_killed
 	sqlstate_is($node, 'postgres', <<'END', '08007', 'nexus_produce_now: not known to arrive');
 SELECT nexus_produce_now('{"sessionId": "now", "fingerprint": "f", "messages": [{"role": "user", "content": "x"}]}', timeout => '2 s')
 END
-	pause_of('after one is back', sub { $others[0]->start });
+	pause_of('one of two killed is started again', sub { $others[0]->start });
 	$others[1]->start;
 	$kafka->wait_in_sync;
 	runs_ok($node, 'postgres', 'everything runs again, by itself');
