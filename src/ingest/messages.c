@@ -142,9 +142,18 @@ set_header_value(JsonbValue *v, const KafkaHeader *header)
 
 typedef struct NamedHeader
 {
+	JsonbValue	name;			/* as shown: what isn't text may look like another's text */
 	KafkaHeader header;
 	int			position;
 } NamedHeader;
+
+static int
+compare_names(const JsonbValue *a, const JsonbValue *b)
+{
+	int			order = memcmp(a->val.string.val, b->val.string.val, Min(a->val.string.len, b->val.string.len));
+
+	return order != 0 ? order : a->val.string.len - b->val.string.len;
+}
 
 /* By name, those of the same name as they came. */
 static int
@@ -152,19 +161,18 @@ compare_headers(const void *a, const void *b)
 {
 	const NamedHeader *x = a;
 	const NamedHeader *y = b;
-	int			order = strcmp(x->header.name, y->header.name);
+	int			order = compare_names(&x->name, &y->name);
 
 	return order != 0 ? order : x->position - y->position;
 }
 
 /* headers[0 … n - 1] have one name. */
 static void
-push_header(JsonbParseState **state, const NamedHeader *headers, int n)
+push_header(JsonbParseState **state, NamedHeader *headers, int n)
 {
 	JsonbValue	v;
 
-	set_header_string(&v, headers[0].header.name, strlen(headers[0].header.name));
-	pushJsonbValue(state, WJB_KEY, &v);
+	pushJsonbValue(state, WJB_KEY, &headers[0].name);
 	if (n == 1)
 	{
 		set_header_value(&v, &headers[0].header);
@@ -194,7 +202,9 @@ collect_headers(const KafkaMessage *message, NamedHeader *few, int *n)
 			headers = memcpy(palloc((max *= 2) * sizeof(NamedHeader)), few, FEW_HEADERS * sizeof(NamedHeader));
 		else if (*n == max)
 			headers = repalloc_huge(headers, (max *= 2) * sizeof(NamedHeader));
-		headers[*n] = (NamedHeader) {header, *n};
+		headers[*n].header = header;
+		headers[*n].position = *n;
+		set_header_string(&headers[*n].name, header.name, strlen(header.name));
 	}
 	return headers;
 }
@@ -216,7 +226,7 @@ message_headers(const KafkaMessage *message)
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < n; i += same)
 	{
-		for (same = 1; i + same < n && strcmp(headers[i].header.name, headers[i + same].header.name) == 0; same++)
+		for (same = 1; i + same < n && compare_names(&headers[i].name, &headers[i + same].name) == 0; same++)
 			;
 		push_header(&state, headers + i, same);
 	}

@@ -168,20 +168,24 @@ format_now(char *buffer, size_t size)
 	snprintf(buffer, size, "%s.%03dZ", seconds, (int) (now.tv_nsec / 1000000));
 }
 
+/* Null counts as missing: a name must not stand twice in what is published. */
 static void
 append_metadata(StringInfo json, JsonbContainer *metadata)
 {
-	static const char *const added[] = {"enqueuedAt", "producerVersion", NULL};
+	static const char *const defaulted[] = {"url", "userAgent"};
+	const char *replaced[2 + lengthof(defaulted) + 1] = {"enqueuedAt", "producerVersion"};
+	int			n = 2;
 	char		now[64];
 
 	append_name(json, "metadata", strlen("metadata"));
 	appendStringInfoChar(json, '{');
+	for (int i = 0; i < lengthof(defaulted); i++)
+		if (!metadata || !field(metadata, defaulted[i]))
+			replaced[n++] = defaulted[i];
 	if (metadata)
-		append_fields(json, metadata, added);
-	if (!metadata || !field(metadata, "url"))
-		append_string(json, "url", "unknown");
-	if (!metadata || !field(metadata, "userAgent"))
-		append_string(json, "userAgent", "unknown");
+		append_fields(json, metadata, replaced);
+	for (int i = 2; i < n; i++)
+		append_string(json, replaced[i], "unknown");
 	format_now(now, sizeof(now));
 	append_string(json, "enqueuedAt", now);
 	append_string(json, "producerVersion", NEXUS_VERSION);

@@ -2,7 +2,7 @@
 -- answers, and what it publishes. All in one transaction, so the outbox shows the
 -- message as it would be published (the relay adds the header nexus-message-id).
 BEGIN;
-SELECT plan(42);
+SELECT plan(45);
 
 CREATE FUNCTION payload(changes jsonb DEFAULT '{}') RETURNS jsonb LANGUAGE sql AS $$
   SELECT '{"messages":[{"role":"user","content":"Hola"},{"role":"assistant","content":"Buenas"}],
@@ -13,7 +13,8 @@ $$;
 
 -- The message as published: the last row of the outbox.
 CREATE VIEW published AS
-SELECT topic, partition, convert_from(key, 'UTF8') AS key, convert_from(value, 'UTF8')::jsonb AS value, headers, message_id
+SELECT topic, partition, convert_from(key, 'UTF8') AS key, convert_from(value, 'UTF8')::jsonb AS value,
+  convert_from(value, 'UTF8') AS text, headers, message_id
 FROM nexus_outbox ORDER BY id DESC LIMIT 1;
 
 -- What is refused writes nothing; 22023 for all.
@@ -88,6 +89,11 @@ SELECT cmp_ok((value -> 'metadata' ->> 'enqueuedAt')::timestamptz, '>=', date_tr
 SELECT lives_ok($$SELECT nexus_produce(payload() - 'metadata')$$, 'metadata missing');
 SELECT is(value -> 'metadata' ->> 'url', 'unknown', 'metadata.url is "unknown" where missing') FROM published;
 SELECT is(value -> 'metadata' ->> 'userAgent', 'unknown', 'metadata.userAgent is "unknown" where missing') FROM published;
+
+SELECT lives_ok($$SELECT nexus_produce(payload('{"metadata":{"url":null,"userAgent":null}}'))$$, 'null in metadata');
+SELECT is(value -> 'metadata' ->> 'url', 'unknown', 'metadata.url is "unknown" where null') FROM published;
+SELECT is((SELECT count(*) FROM regexp_matches(text, '"(url|userAgent)":', 'g')), 2::bigint,
+  'and each name stands once') FROM published;
 
 -- fingerprint is wished for, not required.
 SET LOCAL client_min_messages = error;
