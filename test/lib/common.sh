@@ -15,6 +15,7 @@ test_user=${TEST_USER:-postgres}
 
 packages_build=(gcc make pkg-config librdkafka-dev)
 packages_server=()
+packages_fuzz=(clang-14/clang-14 libclang-rt-14-dev)
 packages_kafka=(kcat/kcat openssl/openssl openjdk-17-jdk-headless/javac maven/mvn python3-pip/pip3)
 # Who names a pg_config of their own has a PostgreSQL that is not Debian's.
 if [ -z "$pg_config_given" ]; then
@@ -116,7 +117,7 @@ make_work_copy() {
 	tree=$work/tree
 	mkdir "$tree" "$work/home" "$work/tmp"
 	tar -C "$root" --exclude=./.git --exclude=node_modules --exclude='*.o' --exclude='*.bc' \
-		--exclude='*.so' --exclude=./tmp_check --exclude=./test/unit/build -cf - . |
+		--exclude='*.so' --exclude=./tmp_check --exclude=./test/unit/build --exclude=./test/fuzz/build -cf - . |
 		tar -C "$tree" --no-same-owner -xf -
 	chmod 755 "$work"
 	if [ "$(id -u)" = 0 ]; then
