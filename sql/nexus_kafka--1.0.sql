@@ -34,6 +34,7 @@ CREATE TABLE @extschema@.nexus_pipelines (
   max_dead_letters integer CHECK (max_dead_letters >= 1),
   group_id text CHECK (group_id <> '' AND octet_length(group_id) <= 249),
   on_demand boolean NOT NULL DEFAULT false,
+  connection text CHECK (connection ~ '^[a-zA-Z0-9_-]{1,63}$'),
   paused boolean NOT NULL DEFAULT false,
   paused_reason text,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -60,6 +61,8 @@ COMMENT ON COLUMN @extschema@.nexus_pipelines.max_dead_letters IS
 COMMENT ON COLUMN @extschema@.nexus_pipelines.group_id IS
   'The consumer group in which the broker is told the offsets, for the tools that show lag; NULL: nexus_kafka-DATABASE-NAME, or the group of start.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.on_demand IS 'Runs only while a nexus_consume() waits for it.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.connection IS
+  'The section of nexus_kafka.config_file that says which Kafka cluster it reads from; NULL: the default connection.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.paused_reason IS 'Why, where it wasn''t nexus_pause().';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.started_at IS 'When start was carried out; NULL: not yet.';
 
@@ -95,6 +98,7 @@ CREATE TABLE @extschema@.nexus_dead_letters (
   value bytea,
   headers jsonb,
   message_id text,
+  connection text,
   sqlstate text,
   message text NOT NULL,
   detail text,
@@ -108,22 +112,34 @@ COMMENT ON TABLE @extschema@.nexus_dead_letters IS
   'Messages that could not be taken in by a pipeline, or not be published from the outbox, whole, with the error.';
 COMMENT ON COLUMN @extschema@.nexus_dead_letters.origin IS
   'pipeline: a message of a topic that the pipeline''s statement refused; outbox: a message of nexus_produce that the broker refused.';
+COMMENT ON COLUMN @extschema@.nexus_dead_letters.connection IS
+  'For the outbox: the connection that the message was for; NULL: the default one.';
 COMMENT ON COLUMN @extschema@.nexus_dead_letters.headers IS
   'An object; a repeated name has an array; a name or value that is not UTF-8 is written as \x and hexadecimal digits.';
 COMMENT ON COLUMN @extschema@.nexus_dead_letters.sqlstate IS 'SQLSTATE of the error; for the outbox, Kafka''s error name.';
 
+/* 1152921504606846976 is 2^60: the ids of the default connection are below it, those of all others from there on.
+ * No CHECK says so: PostgreSQL would read it anew for each INSERT, which makes nexus_produce half as fast. */
+CREATE SEQUENCE @extschema@.nexus_outbox_named_id MINVALUE 1152921504606846976;
+COMMENT ON SEQUENCE @extschema@.nexus_outbox_named_id IS
+  'Ids of nexus_outbox for rows of connections that have a name.';
+
 CREATE TABLE @extschema@.nexus_outbox (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id bigint GENERATED ALWAYS AS IDENTITY (MAXVALUE 1152921504606846975) PRIMARY KEY,
   topic text NOT NULL,
   partition integer,
   key bytea,
   value bytea,
   headers jsonb,
   message_id text NOT NULL,
-  created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  connection text
 );
+CREATE INDEX nexus_outbox_connection ON @extschema@.nexus_outbox (connection, id) WHERE connection IS NOT NULL;
 COMMENT ON TABLE @extschema@.nexus_outbox IS
   'Messages that wait for the broker''s acknowledgement. nexus_produce writes here, in the caller''s transaction; the relay publishes and deletes. Don''t write it directly.';
+COMMENT ON COLUMN @extschema@.nexus_outbox.connection IS
+  'The section of nexus_kafka.config_file that says to which Kafka cluster it goes; NULL: the default connection.';
 
 CREATE TABLE @extschema@.nexus_topic_rights (
   role regrole NOT NULL CHECK (role::oid <> 0),
@@ -200,27 +216,30 @@ COMMENT ON FUNCTION @extschema@.nexus_produce(jsonb) IS
   'Publishes a prospect''s session to the topic nexus_kafka.topic if and only if the transaction commits; answers {"status":"accepted","messageId",…}. SQLSTATE 22023 for a payload that breaks the contract, 54000 for one larger than nexus_kafka.max_message_bytes.';
 
 CREATE FUNCTION @extschema@.nexus_produce(
-  topic text, value text, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL)
+  topic text, value text, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
+  connection text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_produce_text';
-COMMENT ON FUNCTION @extschema@.nexus_produce(text, text, text, jsonb, integer) IS
-  'Publishes any message if and only if the transaction commits. value NULL: a tombstone. partition NULL: by the murmur2 hash of the key, as the Java client does. SQLSTATE 22023 for a bad topic, header or partition, 54000 for a message larger than nexus_kafka.max_message_bytes.';
+COMMENT ON FUNCTION @extschema@.nexus_produce(text, text, text, jsonb, integer, text) IS
+  'Publishes any message if and only if the transaction commits. value NULL: a tombstone. partition NULL: by the murmur2 hash of the key, as the Java client does. connection: a section of nexus_kafka.config_file, that is another Kafka cluster; NULL: the default one. SQLSTATE 22023 for a bad topic, header or partition, 54000 for a message larger than nexus_kafka.max_message_bytes.';
 
 CREATE FUNCTION @extschema@.nexus_produce(
-  topic text, value jsonb, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL)
+  topic text, value jsonb, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
+  connection text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_produce_jsonb';
-COMMENT ON FUNCTION @extschema@.nexus_produce(text, jsonb, text, jsonb, integer) IS
+COMMENT ON FUNCTION @extschema@.nexus_produce(text, jsonb, text, jsonb, integer, text) IS
   'As nexus_produce(topic, value text, …), with a value of type jsonb.';
 
 CREATE FUNCTION @extschema@.nexus_produce(
-  topic text, value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL)
+  topic text, value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
+  connection text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_produce_bytea';
-COMMENT ON FUNCTION @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer) IS
+COMMENT ON FUNCTION @extschema@.nexus_produce(text, bytea, bytea, jsonb, integer, text) IS
   'As nexus_produce(topic, value text, …), with key and value of type bytea.';
 
 CREATE FUNCTION @extschema@.nexus_produce_now(payload jsonb, timeout interval DEFAULT '8 s')
@@ -232,29 +251,29 @@ COMMENT ON FUNCTION @extschema@.nexus_produce_now(jsonb, interval) IS
 
 CREATE FUNCTION @extschema@.nexus_produce_now(
   topic text, value text, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
-  timeout interval DEFAULT '8 s')
+  timeout interval DEFAULT '8 s', connection text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_produce_now_text';
-COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, text, text, jsonb, integer, interval) IS
+COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, text, text, jsonb, integer, interval, text) IS
   'As nexus_produce(topic, value text, …), but at once and with the broker''s answer: see nexus_produce_now(jsonb, interval).';
 
 CREATE FUNCTION @extschema@.nexus_produce_now(
   topic text, value jsonb, key text DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
-  timeout interval DEFAULT '8 s')
+  timeout interval DEFAULT '8 s', connection text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_produce_now_jsonb';
-COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, jsonb, text, jsonb, integer, interval) IS
+COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, jsonb, text, jsonb, integer, interval, text) IS
   'As nexus_produce(topic, value jsonb, …), but at once and with the broker''s answer: see nexus_produce_now(jsonb, interval).';
 
 CREATE FUNCTION @extschema@.nexus_produce_now(
   topic text, value bytea, key bytea DEFAULT NULL, headers jsonb DEFAULT NULL, partition integer DEFAULT NULL,
-  timeout interval DEFAULT '8 s')
+  timeout interval DEFAULT '8 s', connection text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_produce_now_bytea';
-COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, bytea, bytea, jsonb, integer, interval) IS
+COMMENT ON FUNCTION @extschema@.nexus_produce_now(text, bytea, bytea, jsonb, integer, interval, text) IS
   'As nexus_produce(topic, value bytea, …), but at once and with the broker''s answer: see nexus_produce_now(jsonb, interval).';
 
 CREATE FUNCTION @extschema@.nexus_flush(timeout interval DEFAULT '30 s')
@@ -291,7 +310,7 @@ RETURNS void
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_create_pipeline';
 COMMENT ON FUNCTION @extschema@.nexus_create_pipeline(text, text, text, jsonb) IS
-  'Makes a pipeline: a topic (several with commas between them, or ^ and a regular expression) and the SQL statement that takes its messages in, with the rights and the search_path of the caller. Options: start, workers, batch_messages, batch_bytes, on_error, max_dead_letters, group_id, on_demand. SQLSTATE 42710 if the name is taken, 22023 for a bad topic or option, 42601 for a statement that can''t be one; what PostgreSQL says of the statement otherwise.';
+  'Makes a pipeline: a topic (several with commas between them, or ^ and a regular expression) and the SQL statement that takes its messages in, with the rights and the search_path of the caller. Options: start, workers, batch_messages, batch_bytes, on_error, max_dead_letters, group_id, on_demand, connection. SQLSTATE 42710 if the name is taken, 22023 for a bad topic or option, 42601 for a statement that can''t be one; what PostgreSQL says of the statement otherwise.';
 
 CREATE FUNCTION @extschema@.nexus_alter_pipeline(
   name text, topic text DEFAULT NULL, statement text DEFAULT NULL, options jsonb DEFAULT NULL)
@@ -363,31 +382,31 @@ COMMENT ON FUNCTION @extschema@.nexus_resume() IS
 
 CREATE FUNCTION @extschema@.nexus_create_topic(
   topic text, partitions integer DEFAULT 1, replication_factor integer DEFAULT NULL, config jsonb DEFAULT NULL,
-  timeout interval DEFAULT '30 s')
+  timeout interval DEFAULT '30 s', connection text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_create_topic';
-COMMENT ON FUNCTION @extschema@.nexus_create_topic(text, integer, integer, jsonb, interval) IS
+COMMENT ON FUNCTION @extschema@.nexus_create_topic(text, integer, integer, jsonb, interval, text) IS
   'Makes a topic on the broker, at once: replication_factor NULL is the broker''s default, config an object of topic settings ({"retention.ms": "604800000"}). SQLSTATE 42710 if there is one, 42501 if the broker doesn''t allow it, 28000 if a policy of the broker forbids it, 22023 for what it finds wrong, 08006 without an answer, 08007 if it may be done still.';
 
-CREATE FUNCTION @extschema@.nexus_topics_json(timeout interval)
+CREATE FUNCTION @extschema@.nexus_topics_json(timeout interval, connection text)
 RETURNS jsonb
-LANGUAGE C VOLATILE STRICT
+LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_topics_json';
-COMMENT ON FUNCTION @extschema@.nexus_topics_json(interval) IS 'What nexus_topics() is made of.';
+COMMENT ON FUNCTION @extschema@.nexus_topics_json(interval, text) IS 'What nexus_topics() is made of.';
 
-CREATE FUNCTION @extschema@.nexus_topics(timeout interval DEFAULT '30 s')
+CREATE FUNCTION @extschema@.nexus_topics(timeout interval DEFAULT '30 s', connection text DEFAULT NULL)
 RETURNS TABLE (topic text, partition integer, leader integer, replicas integer, in_sync integer,
                first_offset bigint, end_offset bigint)
-LANGUAGE SQL VOLATILE STRICT
+LANGUAGE SQL VOLATILE
 BEGIN ATOMIC
   SELECT t.topic, t.partition, t.leader, t.replicas, t.in_sync, t.first_offset, t.end_offset
-  FROM pg_catalog.jsonb_to_recordset(@extschema@.nexus_topics_json(nexus_topics.timeout))
+  FROM pg_catalog.jsonb_to_recordset(@extschema@.nexus_topics_json(nexus_topics.timeout, nexus_topics.connection))
     AS t (topic text, partition integer, leader integer, replicas integer, in_sync integer,
           first_offset bigint, end_offset bigint)
   ORDER BY t.topic COLLATE "C", t.partition;
 END;
-COMMENT ON FUNCTION @extschema@.nexus_topics(interval) IS
+COMMENT ON FUNCTION @extschema@.nexus_topics(interval, text) IS
   'The topics that the broker shows, one row a partition: its leader''s id (NULL: none), replicas, those in sync, the first offset that is there, and the end. SQLSTATE 08006 without an answer.';
 
 
@@ -421,13 +440,21 @@ COMMENT ON FUNCTION @extschema@.nexus_halt() IS
 
 /* Several workers of a pipeline are one row: the state of the one that is worst off. */
 CREATE VIEW @extschema@.nexus_status AS
-WITH jobs AS (
+WITH RECURSIVE jobs AS (
   SELECT j.*, pg_catalog.array_position(
       ARRAY['stopped', 'failing', 'no_worker', 'not_configured', 'unreachable', 'waiting', 'starting', 'paused',
             'on_demand', 'running'], j.state) AS rank
   FROM @extschema@.nexus_jobs() j
+), waiting AS (
+  /* the connections that have rows: from one to the next by the index */
+  (SELECT o.connection FROM @extschema@.nexus_outbox o WHERE o.connection IS NOT NULL ORDER BY o.connection LIMIT 1)
+  UNION ALL
+  SELECT (SELECT o.connection FROM @extschema@.nexus_outbox o
+          WHERE o.connection > n.connection ORDER BY o.connection LIMIT 1)
+  FROM waiting n
+  WHERE n.connection IS NOT NULL
 ), works AS (
-  SELECT j.kind, COALESCE(j.name, 'outbox') AS name,
+  SELECT j.kind, j.name,
     (pg_catalog.array_agg(j.state ORDER BY j.rank, j.part))[1] AS state,
     (pg_catalog.array_agg(j.reason ORDER BY j.rank, j.part))[1] AS reason,
     (pg_catalog.array_agg(j.since ORDER BY j.rank, j.part))[1] AS since,
@@ -444,32 +471,46 @@ WITH jobs AS (
   GROUP BY j.kind, j.name
 )
 SELECT c.kind, c.name,
-  COALESCE(h.state, CASE WHEN c.paused THEN 'paused' END, w.state, s.state, 'starting') AS state,
+  COALESCE(h.state, CASE WHEN c.paused THEN 'paused' END, w.state,
+    CASE WHEN c.unknown AND s.state = 'running' THEN 'not_configured' END, s.state, 'starting') AS state,
   CASE
     WHEN h.state IS NOT NULL THEN h.reason
     WHEN c.paused THEN COALESCE(c.paused_reason, 'nexus_pause() was called; nexus_resume(pipeline) lets it go on')
     WHEN w.state IS NOT NULL THEN w.reason
+    WHEN c.unknown AND s.state = 'running' THEN 'nexus_kafka.config_file has no section of this name, or can''t be read'
     ELSE s.reason
   END AS reason,
   w.since, w.pid, COALESCE(w.workers, 0) AS workers, COALESCE(w.messages, 0) AS messages, COALESCE(w.rows, 0) AS rows,
   COALESCE(w.batches, 0) AS batches, COALESCE(w.dead_letters, 0) AS dead_letters, COALESCE(w.retries, 0) AS retries,
-  CASE c.kind WHEN 'outbox' THEN (SELECT pg_catalog.count(*) FROM (SELECT FROM @extschema@.nexus_outbox LIMIT 100000) o)
-    ELSE w.lag END AS lag,
+  CASE WHEN c.kind = 'pipeline' THEN w.lag
+    WHEN c.connection IS NULL THEN (SELECT pg_catalog.count(*) FROM (
+      SELECT FROM @extschema@.nexus_outbox o WHERE o.connection IS NULL LIMIT 100000) o)
+    ELSE (SELECT pg_catalog.count(*) FROM (
+      SELECT FROM @extschema@.nexus_outbox o WHERE o.connection = c.connection LIMIT 100000) o)
+  END AS lag,
   CASE
-    WHEN c.kind = 'outbox' THEN COALESCE((SELECT EXTRACT(epoch FROM clock_timestamp() - o.created_at)
-                                          FROM @extschema@.nexus_outbox o ORDER BY o.id LIMIT 1), 0)
+    WHEN c.kind = 'outbox' THEN COALESCE(EXTRACT(epoch FROM clock_timestamp() - CASE
+      WHEN c.connection IS NULL THEN (SELECT o.created_at FROM @extschema@.nexus_outbox o
+                                      WHERE o.connection IS NULL ORDER BY o.id LIMIT 1)
+      ELSE (SELECT o.created_at FROM @extschema@.nexus_outbox o
+            WHERE o.connection = c.connection ORDER BY o.connection, o.id LIMIT 1) END), 0)
     WHEN w.lag = 0 THEN 0
     ELSE EXTRACT(epoch FROM clock_timestamp() - w.last_message_at)
   END::double precision AS lag_seconds,
-  w.last_error, w.last_error_sqlstate, w.last_error_at, w.counted_since
-FROM (SELECT 'outbox' AS kind, 'outbox' AS name, 'relay' AS job, false AS paused, NULL::text AS paused_reason
+  w.last_error, w.last_error_sqlstate, w.last_error_at, w.counted_since, c.connection
+FROM (SELECT 'outbox' AS kind, COALESCE(o.connection, 'outbox') AS name, o.connection, 'relay' AS job,
+        o.connection AS job_name, o.connection IS NOT NULL AS unknown, false AS paused, NULL::text AS paused_reason
+      FROM (SELECT NULL::text AS connection
+            UNION SELECT j.name FROM jobs j WHERE j.kind = 'relay'
+            UNION SELECT n.connection FROM waiting n) o
       UNION ALL
-      SELECT 'pipeline', p.name, 'ingest', p.paused, p.paused_reason FROM @extschema@.nexus_pipelines p) c
+      SELECT 'pipeline', p.name, p.connection, 'ingest', p.name, false, p.paused, p.paused_reason
+      FROM @extschema@.nexus_pipelines p) c
 CROSS JOIN @extschema@.nexus_halt() h
-LEFT JOIN works w ON w.kind = c.job AND w.name = c.name
+LEFT JOIN works w ON w.kind = c.job AND w.name IS NOT DISTINCT FROM c.job_name
 LEFT JOIN jobs s ON s.kind = 'supervisor';
 COMMENT ON VIEW @extschema@.nexus_status IS
-  'One row for the outbox and one a pipeline: its state, why and since when, its workers that run, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages, of the outbox counted up to 100,000; lag_seconds), its last error.';
+  'One row for the outbox, one for that of each other connection, and one a pipeline: its state, why and since when, its workers that run, what it has done since counted_since (messages, rows, batches, dead letters, retries), how far behind it is (lag: messages, of the outbox counted up to 100,000; lag_seconds), its last error.';
 
 CREATE VIEW @extschema@.nexus_partitions AS
 SELECT o.pipeline, o.topic, o.partition, o."offset", j.end_offset,
@@ -490,7 +531,7 @@ BEGIN ATOMIC
       CASE WHEN pg_catalog.bool_or(j.link = 'not_authenticated') THEN false
            WHEN pg_catalog.bool_or(j.link = 'up') THEN true END AS authenticated,
       COALESCE(pg_catalog.bool_and(j.topic_found) FILTER (WHERE j.kind = 'ingest'),
-               pg_catalog.bool_and(j.topic_found)) AS topic_found,
+               pg_catalog.bool_and(j.topic_found) FILTER (WHERE j.name IS NULL)) AS topic_found,
       pg_catalog.count(j.pid) AS running,
       pg_catalog.count(*) FILTER (WHERE j.state NOT IN ('paused', 'on_demand') OR j.pid IS NOT NULL) AS wanted
     FROM @extschema@.nexus_jobs() j
@@ -516,7 +557,7 @@ BEGIN ATOMIC
     'lag', pg_catalog.sum(s.lag) FILTER (WHERE s.kind = 'pipeline'),
     'timestamp', pg_catalog.to_char(pg_catalog.clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
     'outbox', pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('state', s.state, 'reason', s.reason, 'lag', s.lag))
-                FILTER (WHERE s.kind = 'outbox') -> 0,
+                FILTER (WHERE s.kind = 'outbox' AND s.connection IS NULL) -> 0,
     'pipelines', COALESCE(pg_catalog.jsonb_object_agg(s.name, pg_catalog.jsonb_build_object(
                   'state', s.state, 'reason', s.reason, 'lag', s.lag, 'deadLetters', s.dead_letters))
                 FILTER (WHERE s.kind = 'pipeline'), '{}'))

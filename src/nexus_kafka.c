@@ -37,7 +37,7 @@ define_settings(void)
 							   &nexus_bootstrap_servers, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("nexus_kafka.config_file",
 							   "File with the properties of the connection to Kafka, by librdkafka's names, or an application's .env file.",
-							   "Only its owner may read it. A reload reads it again.",
+							   "Lines before the first [name] are the default connection, the others those of that name. Only its owner may read it. A reload reads it again.",
 							   &nexus_config_file, "", PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("nexus_kafka.embedded_broker",
 							 "Runs a broker inside the server and uses it instead of nexus_kafka.bootstrap_servers.",
@@ -54,7 +54,7 @@ define_settings(void)
 							NULL, NULL, NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("nexus_kafka.max_jobs",
-								"Most jobs in the cluster: a supervisor and a relay for each database with the extension, and its pipelines.",
+								"Most jobs in the cluster: for each database with the extension a supervisor, a relay for each connection, and its pipelines.",
 								"Sets the size of the shared memory.",
 								&nexus_max_jobs, 64, 8, 10000, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("nexus_kafka");

@@ -10,12 +10,14 @@
 #include "utils/numeric.h"
 
 #include "admin/pipeline.h"
+#include "worker/worker.h"
 
 typedef enum OptionKind
 {
 	OPTION_INTEGER,
 	OPTION_BOOLEAN,
 	OPTION_TEXT,
+	OPTION_CONNECTION,
 	OPTION_ON_ERROR,
 	OPTION_START
 } OptionKind;
@@ -43,6 +45,8 @@ static const Option options[] = {
 	{"group_id", OPTION_TEXT, offsetof(Pipeline, group_id), 1, 249, true, "a name of at most 249 bytes, or null"},
 	{"on_demand", OPTION_BOOLEAN, offsetof(Pipeline, on_demand), 0, 0, false, "true or false"},
 	{"run_as", OPTION_TEXT, offsetof(Pipeline, run_as), 1, NAMEDATALEN - 1, false, "the name of a role"},
+	{"connection", OPTION_CONNECTION, offsetof(Pipeline, connection), 0, 0, true,
+	"a name of a section of nexus_kafka.config_file, or null"},
 };
 
 void
@@ -137,6 +141,10 @@ set_option(const Option *option, const JsonbValue *v, Pipeline *pipeline)
 		case OPTION_TEXT:
 			if (strlen(text) < option->min || strlen(text) > option->max)
 				refuse(option);
+			*(char **) target = text;
+			break;
+		case OPTION_CONNECTION:
+			connection_check_name(text);
 			*(char **) target = text;
 			break;
 		case OPTION_ON_ERROR:

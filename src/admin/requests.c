@@ -9,6 +9,8 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "admin/pipeline.h"
@@ -47,19 +49,46 @@ flush(Job *relay, TimestampTz deadline)
 	return refused == 0;
 }
 
+/* Those that have rows: one that isn't acknowledged is there. Whatever the transaction's snapshot sees. */
+static List *
+connections_to_flush(FunctionCallInfo fcinfo)
+{
+	MemoryContext context = CurrentMemoryContext;
+	CatalogRights rights;
+	List	   *names;
+	bool		of_default;
+
+	SPI_connect();
+	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
+	rights = catalog_assume_owner();
+	PushActiveSnapshot(GetLatestSnapshot());
+	names = catalog_outbox_connections(context);
+	of_default = catalog_outbox_last_id("") != 0;
+	PopActiveSnapshot();
+	catalog_resume_caller(rights);
+	SPI_finish();
+	return of_default ? lcons("", names) : names;
+}
+
 Datum
 nexus_flush(PG_FUNCTION_ARGS)
 {
 	TimestampTz deadline = worker_deadline(PG_GETARG_INTERVAL_P(0));
-	Job		   *relay;
+	bool		all = true;
+	ListCell   *lc;
 
 	worker_check_possible("nexus_flush");
 	if (request_database_is_halted(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("nexus_flush() can't be used here: %s", HALTED_REASON)));
-	relay = wait_for_job(JOB_RELAY, "", 0, deadline);
-	PG_RETURN_BOOL(relay && flush(relay, deadline));
+	foreach(lc, connections_to_flush(fcinfo))
+	{
+		Job		   *relay = wait_for_job(JOB_RELAY, lfirst(lc), 0, deadline);
+
+		all = relay && flush(relay, deadline) && all;
+	}
+	PG_RETURN_BOOL(all);
 }
 
 /* ---- nexus_consume ---- */
@@ -115,6 +144,12 @@ consume_all(const char *pipeline, int workers, TimestampTz deadline, bool *missi
 	return NULL;
 }
 
+static bool
+may_publish(JobState relay)
+{
+	return relay == JOB_RUNNING || relay == JOB_STARTING || relay == JOB_ON_DEMAND;
+}
+
 Datum
 nexus_consume(PG_FUNCTION_ARGS)
 {
@@ -136,8 +171,9 @@ nexus_consume(PG_FUNCTION_ARGS)
 
 	/* what was committed here before the call goes to the topic first */
 	half_time = GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2;
-	relay = wait_for_job(JOB_RELAY, "", 0, half_time);
-	if (relay && (job_get_state(relay) == JOB_RUNNING || job_get_state(relay) == JOB_STARTING))
+	relay = pipeline->connection ? job_lookup(JOB_RELAY, MyDatabaseId, pipeline->connection, 0)
+		: wait_for_job(JOB_RELAY, "", 0, half_time);
+	if (relay && may_publish(job_get_state(relay)))
 		(void) request_and_wait(relay, half_time);
 
 	undone = consume_all(name, pipeline->workers, deadline, &missing);

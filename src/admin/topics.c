@@ -58,7 +58,7 @@ sqlstate_of(const char *name, CallKind kind)
 
 /* Raises if it isn't answered, or with an error. */
 static void
-call(const char *function, CallKind kind, const char *request, Size size, Interval *timeout)
+call(const char *function, CallKind kind, const char *connection, const char *request, Size size, Interval *timeout)
 {
 	bool		embedded = nexus_embedded_broker && kind == CALL_CREATE_TOPIC;
 	TimestampTz deadline = worker_deadline(timeout);
@@ -69,8 +69,18 @@ call(const char *function, CallKind kind, const char *request, Size size, Interv
 	char	   *to;
 
 	worker_check_possible(function);
-	worker = job_lookup(embedded ? JOB_BROKER : JOB_RELAY, database, "", 0);
-	if (worker && (to = call_begin(kind, database, size, deadline)) != NULL)
+	worker = job_lookup(JOB_RELAY, MyDatabaseId, connection, 0);
+	if (worker == NULL && connection[0])
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("there is no connection \"%s\"", connection),
+				 errhint("A connection is a section of nexus_kafka.config_file.")));
+	if (embedded)
+	{
+		connection = "";
+		worker = job_lookup(JOB_BROKER, database, connection, 0);
+	}
+	if (worker && (to = call_begin(kind, database, connection, size, deadline)) != NULL)
 	{
 		strlcpy(to, request, size);
 		outcome = call_and_wait(worker, deadline, &answer);
@@ -149,7 +159,8 @@ nexus_create_topic(PG_FUNCTION_ARGS)
 		appendStringInfo(&request, ",\"config\":%s", JsonbToCString(NULL, &config->root, VARSIZE(config)));
 	}
 	appendStringInfoChar(&request, '}');
-	call("nexus_create_topic", CALL_CREATE_TOPIC, request.data, request.len + 1, PG_GETARG_INTERVAL_P(4));
+	call("nexus_create_topic", CALL_CREATE_TOPIC, connection_argument(fcinfo, 5), request.data, request.len + 1,
+		 PG_GETARG_INTERVAL_P(4));
 	PG_RETURN_VOID();
 }
 
@@ -158,6 +169,8 @@ nexus_create_topic(PG_FUNCTION_ARGS)
 Datum
 nexus_topics_json(PG_FUNCTION_ARGS)
 {
-	call("nexus_topics", CALL_TOPICS, "", REPLY_SIZE, PG_GETARG_INTERVAL_P(0));
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	call("nexus_topics", CALL_TOPICS, connection_argument(fcinfo, 1), "", REPLY_SIZE, PG_GETARG_INTERVAL_P(0));
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(call_reply()));
 }

@@ -17,7 +17,7 @@
 
 #define PIPELINE_COLUMNS \
 	"name, topic, statement, run_as::pg_catalog.text, search_path, start, workers, batch_messages, batch_bytes, on_error," \
-	" max_dead_letters, group_id, on_demand, paused, created_at, started_at"
+	" max_dead_letters, group_id, on_demand, connection, paused, created_at, started_at"
 
 static char *
 column_text(HeapTuple tuple, int column)
@@ -39,10 +39,11 @@ column(HeapTuple tuple, int number, Datum none)
 static uint32
 definition_hash(const Pipeline *p)
 {
-	char	   *all = psprintf("%s\n%s\n%s\n%s\n%s\n%d\n%d\n%d\n%d\n%d\n%s\n%d", p->topic, p->statement, p->run_as,
+	char	   *all = psprintf("%s\n%s\n%s\n%s\n%s\n%d\n%d\n%d\n%d\n%d\n%s\n%d\n%s", p->topic, p->statement, p->run_as,
 							   p->search_path, p->start, p->workers, p->batch_messages,
 							   p->batch_bytes, p->stop_on_error, p->max_dead_letters,
-							   p->group_id ? p->group_id : "", p->on_demand);
+							   p->group_id ? p->group_id : "", p->on_demand,
+							   p->connection ? p->connection : "");
 	uint32		hash = hash_bytes((unsigned char *) all, strlen(all));
 
 	pfree(all);
@@ -68,9 +69,10 @@ make_pipeline(HeapTuple tuple, MemoryContext context)
 	p->max_dead_letters = DatumGetInt32(column(tuple, 11, 0));
 	p->group_id = column_text(tuple, 12);
 	p->on_demand = DatumGetBool(column(tuple, 13, 0));
-	p->paused = DatumGetBool(column(tuple, 14, 0));
-	p->created_at = DatumGetTimestampTz(column(tuple, 15, 0));
-	p->started = column(tuple, 16, 0) != 0;
+	p->connection = column_text(tuple, 14);
+	p->paused = DatumGetBool(column(tuple, 15, 0));
+	p->created_at = DatumGetTimestampTz(column(tuple, 16, 0));
+	p->started = column(tuple, 17, 0) != 0;
 	p->definition = definition_hash(p);
 	MemoryContextSwitchTo(before);
 	return p;
@@ -121,7 +123,7 @@ catalog_pipeline_lock(const char *name, MemoryContext context)
 	return make_pipeline(SPI_tuptable->vals[0], context);
 }
 
-#define WRITTEN_COLUMNS	13
+#define WRITTEN_COLUMNS	14
 
 static void
 written_values(const Pipeline *p, Datum *values, char *nulls)
@@ -143,19 +145,21 @@ written_values(const Pipeline *p, Datum *values, char *nulls)
 	nulls[10] = p->group_id ? ' ' : 'n';
 	values[11] = BoolGetDatum(p->on_demand);
 	values[12] = CStringGetTextDatum(p->run_as);
+	values[13] = p->connection ? CStringGetTextDatum(p->connection) : 0;
+	nulls[13] = p->connection ? ' ' : 'n';
 }
 
 #define WRITTEN_TYPES \
 	TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, INT4OID, TEXTOID, INT4OID, TEXTOID, BOOLOID, \
-	TEXTOID
+	TEXTOID, TEXTOID
 
 bool
 catalog_pipeline_add(const Pipeline *pipeline)
 {
 	static CatalogQuery query = {
 		"INSERT INTO @nexus_pipelines (name, topic, statement, search_path, start, workers, batch_messages,"
-		" batch_bytes, on_error, max_dead_letters, group_id, on_demand, run_as)"
-		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
+		" batch_bytes, on_error, max_dead_letters, group_id, on_demand, run_as, connection)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING",
 		WRITTEN_COLUMNS, {WRITTEN_TYPES}
 	};
 	Datum		values[WRITTEN_COLUMNS];
@@ -171,7 +175,7 @@ catalog_pipeline_change(const Pipeline *pipeline)
 	static CatalogQuery query = {
 		"UPDATE @nexus_pipelines SET topic = $2, statement = $3, search_path = $4, start = $5, workers = $6,"
 		" batch_messages = $7, batch_bytes = $8, on_error = $9, max_dead_letters = $10, group_id = $11,"
-		" on_demand = $12, run_as = $13 WHERE name OPERATOR(pg_catalog.=) $1",
+		" on_demand = $12, run_as = $13, connection = $14 WHERE name OPERATOR(pg_catalog.=) $1",
 		WRITTEN_COLUMNS, {WRITTEN_TYPES}
 	};
 	Datum		values[WRITTEN_COLUMNS];

@@ -30,7 +30,7 @@ typedef struct CatalogQuery
 {
 	const char *sql;
 	int			nargs;
-	Oid			argtypes[13];
+	Oid			argtypes[14];
 	SPIPlanPtr	plan;
 	uint32		generation;
 } CatalogQuery;
@@ -73,6 +73,7 @@ typedef struct Pipeline
 	int			max_dead_letters;	/* 0: no limit */
 	char	   *group_id;		/* of the offset mirror, NULL: the default */
 	bool		on_demand;
+	char	   *connection;		/* NULL: the default one */
 	bool		paused;
 	TimestampTz created_at;
 	bool		started;		/* start was carried out */
@@ -174,24 +175,30 @@ typedef struct OutboxRow
 	char	   *message_id;
 } OutboxRow;
 
-/* headers and the bytea values may be NULL. */
-extern void catalog_outbox_add(text *topic, int32 partition, struct varlena *key, struct varlena *value,
-							   Jsonb *headers, const char *message_id);
+/* headers and the bytea values may be NULL; here and below, connection "": the default one. */
+extern void catalog_outbox_add(const char *connection, text *topic, int32 partition, struct varlena *key,
+							   struct varlena *value, Jsonb *headers, const char *message_id);
 
 /* Takes a row (its memory is gone afterwards), or returns false: no more, and not this one. */
 typedef bool (*OutboxReader) (const OutboxRow *row, void *arg);
 
 /*
- * Hands rows to the reader in order of id, at most limit: those with id >
- * after, or those of a range. True if that was all there is to see.
+ * Hands rows of the connection to the reader in order of id, at most limit: those
+ * with id > after, or those of a range. True if that was all there is to see.
  */
-extern bool catalog_outbox_read_after(int64 after, int limit, OutboxReader reader, void *arg);
-extern bool catalog_outbox_read_ranges(const int64 *firsts, const int64 *lasts, int n, int limit,
-									   OutboxReader reader, void *arg);
+extern bool catalog_outbox_read_after(const char *connection, int64 after, int limit, OutboxReader reader, void *arg);
+extern bool catalog_outbox_read_ranges(const char *connection, const int64 *firsts, const int64 *lasts, int n,
+									   int limit, OutboxReader reader, void *arg);
 
 /* Sorts the ids. */
 extern void catalog_outbox_delete(int64 *ids, int n);
-extern int64 catalog_outbox_last_id(void);
+extern int64 catalog_outbox_last_id(const char *connection);
+
+/* The id before the first that a row of the connection can have. */
+extern int64 catalog_outbox_id_before_all(const char *connection);
+
+/* Names of the connections that have rows, without the default one; palloc'd in context. */
+extern List *catalog_outbox_connections(MemoryContext context);
 
 /* Moves a row to the dead letters. */
 extern void catalog_outbox_bury(int64 id, const char *error_name, const char *message);

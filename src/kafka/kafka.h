@@ -103,23 +103,33 @@ extern bool kafka_topic_is_valid(const char *name, size_t len);
 
 /* ---- properties.c ---- */
 
-/* What a file says of the connection. */
+#define KAFKA_LONGEST_SECTION_NAME	63
+
+/* What a file says of a connection. */
 typedef struct KafkaProperties
 {
 	KafkaSetting *settings;
 	size_t		n;
-	uint64_t	hash;			/* of the file's text, and of the files that it names */
+	uint64_t	hash;			/* of the section's text, and of the files that it names */
+	bool		found;			/* the section is there */
+	char	  **sections;		/* names of all that are there */
+	size_t		nsections;
 } KafkaProperties;
 
 /*
- * False, and *failure with file and line, if the file isn't its owner's only, or if
- * anything in it is refused. Never tells a value.
+ * section: its name; "": what stands before the first one; NULL: the sections' names
+ * only. False, and *failure with file and line, if the file isn't its owner's only, or
+ * if anything in the section, or of the sections' order, is refused. Never tells a value.
  */
-extern bool kafka_properties_read(const char *path, KafkaProperties *properties, KafkaFailure *failure);
+extern bool kafka_properties_read(const char *path, const char *section, KafkaProperties *properties,
+								  KafkaFailure *failure);
 
 /* The same of a text, which is written over; path: for errors. */
-extern bool kafka_properties_parse(const char *path, char *text, size_t size, KafkaProperties *properties,
+extern bool kafka_properties_parse(const char *path, const char *section, char *text, KafkaProperties *properties,
 								   KafkaFailure *failure);
+
+/* Letters, digits, underscores and hyphens. */
+extern bool kafka_section_name_is_valid(const char *name);
 
 /*
  * Can a client be made with them: are files there and certificates what they should

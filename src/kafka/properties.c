@@ -9,6 +9,11 @@
  * it SASL_SSL with PLAIN; the others are the application's. All other lines are
  * properties (name = value; # begins a comment line).
  *
+ * What stands before the first line [name] is the default connection; each such line
+ * begins another one, a section, which inherits nothing. A reader takes one of them.
+ * A mistake in another's lines doesn't concern it; what leaves unclear where sections
+ * begin and end does.
+ *
  * What may be set is in a table, so that no property gets in that loads code, runs
  * commands, or undoes what the extension depends on. An error names file and line,
  * and never a value.
@@ -87,6 +92,11 @@ typedef struct Reader
 {
 	const char *path;
 	int			line;
+	const char *wanted;			/* the section that is read, "": the default, NULL: none */
+	bool		inside;			/* of it */
+	char	   *text;			/* of the file */
+	size_t		begin;			/* the wanted section's text, in there */
+	size_t		end;
 	KafkaProperties *properties;
 	KafkaFailure *failure;
 	rd_kafka_conf_t *scratch;	/* what librdkafka thinks of the values */
@@ -198,8 +208,6 @@ read_property(Reader *reader, char *line)
 	char	   *name;
 	char	   *value;
 
-	if (line[0] == '[')
-		return complain(reader, "sections are not known here: a file is one connection");
 	if (line[len] == '\0')
 		return complain(reader, "expected name = value");
 	line[len] = '\0';
@@ -217,6 +225,8 @@ read_property(Reader *reader, char *line)
 static bool
 read_variable(Reader *reader, const char *name, const char *value)
 {
+	if (!reader->inside)
+		return true;
 	if (strcmp(name, "CONFLUENT_BOOTSTRAP_SERVER") == 0)
 		return set_property(reader, "bootstrap.servers", value);
 	if (strcmp(name, "CONFLUENT_API_KEY") == 0)
@@ -287,7 +297,72 @@ dotenv_value(Reader *reader, char *text, char **rest)
 	return text;
 }
 
+/* ---- sections ---- */
+
+bool
+kafka_section_name_is_valid(const char *name)
+{
+	size_t		len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+
+	return len >= 1 && len <= KAFKA_LONGEST_SECTION_NAME && name[len] == '\0';
+}
+
+static bool
+add_section(Reader *reader, const char *name)
+{
+	KafkaProperties *p = reader->properties;
+	char	  **sections;
+	char	   *copy;
+
+	for (size_t i = 0; i < p->nsections; i++)
+		if (strcmp(p->sections[i], name) == 0)
+			return complain(reader, "section [%s] is there twice", name);
+	sections = realloc(p->sections, (p->nsections + 1) * sizeof(char *));
+	if (sections)
+		p->sections = sections;
+	copy = sections ? strdup(name) : NULL;
+	if (copy == NULL)
+		return complain(reader, "out of memory");
+	sections[p->nsections++] = copy;
+	return true;
+}
+
+/* line: [name], trimmed; what follows it begins at rest. */
+static bool
+begin_section(Reader *reader, char *line, const char *rest)
+{
+	size_t		len = strlen(line);
+
+	if (reader->inside)
+		reader->end = line - reader->text;
+	if (line[len - 1] == ']')
+		line[len - 1] = '\0';
+	if (line[len - 1] != '\0' || !kafka_section_name_is_valid(line + 1))
+		return complain(reader, "a section is [name], of at most %d letters, digits, underscores and hyphens",
+						KAFKA_LONGEST_SECTION_NAME);
+	if (!add_section(reader, line + 1))
+		return false;
+	reader->inside = reader->wanted && strcmp(reader->wanted, line + 1) == 0;
+	if (reader->inside)
+	{
+		reader->properties->found = true;
+		reader->begin = rest - reader->text;
+	}
+	return true;
+}
+
 /* ---- the file ---- */
+
+static bool
+read_line(Reader *reader, char *line, const char *rest)
+{
+	line = trim(line);
+	if (line[0] == '\0' || line[0] == '#' || line[0] == '!')
+		return true;
+	if (line[0] == '[')
+		return begin_section(reader, line, rest);
+	return !reader->inside || read_property(reader, line);
+}
 
 static bool
 read_text(Reader *reader, char *text)
@@ -319,10 +394,11 @@ read_text(Reader *reader, char *text)
 		len = strcspn(line, "\n");
 		text = line[len] ? line + len + 1 : line + len;
 		line[len] = '\0';
-		line = trim(line);
-		if (line[0] != '\0' && line[0] != '#' && line[0] != '!' && !read_property(reader, line))
+		if (!read_line(reader, line, text))
 			return false;
 	}
+	if (reader->inside)
+		reader->end = text - reader->text;
 	return true;
 }
 
@@ -346,6 +422,9 @@ finish(Reader *reader)
 	reader->line = 0;
 	if (!check_oauthbearer(reader))
 		return false;
+	if (reader->properties->found && reader->wanted[0] &&
+		kafka_properties_get(reader->properties, "bootstrap.servers") == NULL)
+		return complain(reader, "section [%s] has no bootstrap.servers", reader->wanted);
 	if (!reader->has_key && !reader->has_secret)
 		return true;
 	if (!reader->has_key || !reader->has_secret)
@@ -391,34 +470,37 @@ load(Reader *reader, size_t *size)
 }
 
 bool
-kafka_properties_parse(const char *path, char *text, size_t size, KafkaProperties *properties, KafkaFailure *failure)
+kafka_properties_parse(const char *path, const char *section, char *text, KafkaProperties *properties,
+					   KafkaFailure *failure)
 {
-	Reader		reader = {.path = path,.properties = properties,.failure = failure};
+	Reader		reader = {.path = path,.wanted = section,.text = text,.properties = properties,.failure = failure};
 	bool		ok;
 
 	memset(properties, 0, sizeof(*properties));
-	properties->hash = kafka_hash(KAFKA_HASH_SEED, text, size);
+	reader.inside = properties->found = section && section[0] == '\0';
 	reader.scratch = rd_kafka_conf_new();
 	ok = read_text(&reader, text) && finish(&reader);
 	rd_kafka_conf_destroy(reader.scratch);
-	if (ok)
-		properties->hash ^= kafka_files_hash(properties);
+	if (ok)						/* the reading has changed the text, always in the same way */
+		properties->hash = kafka_hash(KAFKA_HASH_SEED, text + reader.begin, reader.end - reader.begin) ^
+			kafka_files_hash(properties);
 	else
 		kafka_properties_free(properties);
 	return ok;
 }
 
 bool
-kafka_properties_read(const char *path, KafkaProperties *properties, KafkaFailure *failure)
+kafka_properties_read(const char *path, const char *section, KafkaProperties *properties, KafkaFailure *failure)
 {
 	Reader		reader = {.path = path,.failure = failure};
 	size_t		size = 0;
 	char	   *text = load(&reader, &size);
 	bool		ok;
 
+	memset(properties, 0, sizeof(*properties));
 	if (text == NULL)
 		return false;
-	ok = kafka_properties_parse(path, text, size, properties, failure);
+	ok = kafka_properties_parse(path, section, text, properties, failure);
 	explicit_bzero(text, size);
 	free(text);
 	return ok;
@@ -466,5 +548,8 @@ kafka_properties_free(KafkaProperties *properties)
 		free((char *) properties->settings[i].name);
 	}
 	free(properties->settings);
+	for (size_t i = 0; i < properties->nsections; i++)
+		free(properties->sections[i]);
+	free(properties->sections);
 	memset(properties, 0, sizeof(*properties));
 }

@@ -140,7 +140,7 @@ look_up_gap(Relay *relay, Gap *gap)
 			firsts[i] = ranges[done + i].first;
 			lasts[i] = ranges[done + i].last;
 		}
-		all = catalog_outbox_read_ranges(firsts, lasts, n, READ_ROWS + 1, take_gap_row, &lookup);
+		all = catalog_outbox_read_ranges(MyJob->name, firsts, lasts, n, READ_ROWS + 1, take_gap_row, &lookup);
 	}
 	pfree(firsts);
 	pfree(lasts);
@@ -156,11 +156,12 @@ static void
 start_over_if_rows_are_left(Relay *relay, bool found_none)
 {
 	if (!found_none || relay->in_flight > 0 || relay->noutgoing > 0 || relay->refused != NIL || gaps_exist() ||
-		relay->last_id == 0 || GetCurrentTimestamp() < relay->next_look || catalog_outbox_last_id() == 0)
+		relay->last_id == catalog_outbox_id_before_all(MyJob->name) || GetCurrentTimestamp() < relay->next_look ||
+		catalog_outbox_last_id(MyJob->name) == 0)
 		return;
 	ereport(LOG, (errmsg("nexus_kafka relay reads the outbox from its start: there are rows that it had passed"),
 				  errhidestmt(true)));
-	relay->last_id = 0;
+	relay->last_id = catalog_outbox_id_before_all(MyJob->name);
 	relay->caught_up = false;
 }
 
@@ -179,7 +180,8 @@ read_rows(Relay *relay)
 			gap_looked_up(gap);
 	}
 	if (all)
-		relay->caught_up = catalog_outbox_read_after(relay->last_id, READ_ROWS + 1, take_new_row, relay);
+		relay->caught_up = catalog_outbox_read_after(MyJob->name, relay->last_id, READ_ROWS + 1, take_new_row,
+													 relay);
 	else
 		relay->caught_up = false;
 	gaps_forget_hopeless();

@@ -27,7 +27,7 @@ flush_begin(Relay *relay)
 		return;
 	relay->ticket = relay->new_ticket;
 	relay->new_ticket = 0;
-	relay->flush_mark = catalog_outbox_last_id();
+	relay->flush_mark = catalog_outbox_last_id(MyJob->name);
 	relay->unsettled = relay->in_flight + relay->nsettled + list_length(relay->refused);
 	relay->caught_up = false;
 	gaps_look_at_all();

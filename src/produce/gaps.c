@@ -2,6 +2,9 @@
  * gaps.c
  *		Ids of the outbox that the relay has passed and must look up yet.
  *
+ * The ids are those of one sequence (catalog/outbox.c). Where connections share it, the
+ * rows of another one look like those of a transaction that was rolled back.
+ *
  * The relay reads ids upwards. But the order of ids is not the order of
  * commits: a transaction may take an id now and commit when others, with higher
  * ids, are long published. So when the relay sees an id missing, it notes a

@@ -220,6 +220,7 @@ message_of_prospect(FunctionCallInfo fcinfo, Message *message)
 	make_message_id(message->id);
 	initStringInfo(&json);
 	contract_enrich(payload, message->id, &json);
+	message->connection = "";
 	message->topic = nexus_topic;
 	message->partition = -1;
 	message->key = utf8_bytes(message->id, MESSAGE_ID_LENGTH);
@@ -228,7 +229,7 @@ message_of_prospect(FunctionCallInfo fcinfo, Message *message)
 	check_size(message);
 }
 
-/* ---- anything: topic, value, key, headers, partition ---- */
+/* ---- anything: topic, value, key, headers, partition, and the connection ---- */
 
 /* One id a message: a reader removes what comes twice by it. */
 static void
@@ -244,8 +245,9 @@ choose_message_id(Jsonb *headers, char id[MESSAGE_ID_LENGTH + 1])
 }
 
 static void
-fill_message(FunctionCallInfo fcinfo, bytea *key, bytea *value, Message *message)
+fill_message(FunctionCallInfo fcinfo, bytea *key, bytea *value, int connection, Message *message)
 {
+	message->connection = connection_argument(fcinfo, connection);
 	message->headers = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3);
 	message->partition = PG_ARGISNULL(4) ? -1 : PG_GETARG_INT32(4);
 	message->key = key;
@@ -278,13 +280,13 @@ text_argument(FunctionCallInfo fcinfo, int n)
 }
 
 void
-message_of_text(FunctionCallInfo fcinfo, Message *message)
+message_of_text(FunctionCallInfo fcinfo, int connection, Message *message)
 {
-	fill_message(fcinfo, text_argument(fcinfo, 2), text_argument(fcinfo, 1), message);
+	fill_message(fcinfo, text_argument(fcinfo, 2), text_argument(fcinfo, 1), connection, message);
 }
 
 void
-message_of_jsonb(FunctionCallInfo fcinfo, Message *message)
+message_of_jsonb(FunctionCallInfo fcinfo, int connection, Message *message)
 {
 	bytea	   *value = NULL;
 
@@ -295,12 +297,12 @@ message_of_jsonb(FunctionCallInfo fcinfo, Message *message)
 
 		value = utf8_bytes(text, strlen(text));
 	}
-	fill_message(fcinfo, text_argument(fcinfo, 2), value, message);
+	fill_message(fcinfo, text_argument(fcinfo, 2), value, connection, message);
 }
 
 void
-message_of_bytea(FunctionCallInfo fcinfo, Message *message)
+message_of_bytea(FunctionCallInfo fcinfo, int connection, Message *message)
 {
 	fill_message(fcinfo, PG_ARGISNULL(2) ? NULL : PG_GETARG_BYTEA_PP(2),
-				 PG_ARGISNULL(1) ? NULL : PG_GETARG_BYTEA_PP(1), message);
+				 PG_ARGISNULL(1) ? NULL : PG_GETARG_BYTEA_PP(1), connection, message);
 }

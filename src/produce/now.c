@@ -228,11 +228,17 @@ sqlstate_of(const KafkaFailure *failure)
 }
 
 static void
-refuse_not_sent(Job *relay)
+refuse_not_sent(const Message *message, Job *relay)
 {
 	char		reason[sizeof(relay->reason)];
 	JobState	state = relay ? job_get_state(relay) : JOB_STARTING;
 
+	if (relay == NULL && message->connection[0])
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the message was not published: there is no connection \"%s\"", message->connection),
+				 errdetail("It was not sent, and will not be."),
+				 errhint("A connection is a section of nexus_kafka.config_file.")));
 	reason[0] = '\0';
 	if (relay)
 	{
@@ -266,10 +272,11 @@ publish_now(const Message *message, Interval *timeout)
 
 	worker_check_possible("nexus_produce_now");
 	deadline = worker_deadline(timeout);
-	relay = job_lookup(JOB_RELAY, MyDatabaseId, "", 0);
-	if (relay == NULL || (to = call_begin(CALL_PRODUCE, MyDatabaseId, request_size(&request), deadline)) == NULL)
+	relay = job_lookup(JOB_RELAY, MyDatabaseId, message->connection, 0);
+	if (relay == NULL ||
+		(to = call_begin(CALL_PRODUCE, MyDatabaseId, message->connection, request_size(&request), deadline)) == NULL)
 	{
-		refuse_not_sent(relay);
+		refuse_not_sent(message, relay);
 		return 0;
 	}
 	memcpy(to, &request, sizeof(request));
@@ -281,7 +288,7 @@ publish_now(const Message *message, Interval *timeout)
 	switch (call_and_wait(relay, deadline, &answer))
 	{
 		case CALL_NOT_TAKEN:
-			refuse_not_sent(relay);
+			refuse_not_sent(message, relay);
 			break;
 		case CALL_UNKNOWN:
 			ereport(ERROR,
@@ -324,7 +331,7 @@ nexus_produce_now_text(PG_FUNCTION_ARGS)
 {
 	Message		message;
 
-	message_of_text(fcinfo, &message);
+	message_of_text(fcinfo, 6, &message);
 	return publish_now(&message, timeout_argument(fcinfo, 5));
 }
 
@@ -333,7 +340,7 @@ nexus_produce_now_jsonb(PG_FUNCTION_ARGS)
 {
 	Message		message;
 
-	message_of_jsonb(fcinfo, &message);
+	message_of_jsonb(fcinfo, 6, &message);
 	return publish_now(&message, timeout_argument(fcinfo, 5));
 }
 
@@ -342,6 +349,6 @@ nexus_produce_now_bytea(PG_FUNCTION_ARGS)
 {
 	Message		message;
 
-	message_of_bytea(fcinfo, &message);
+	message_of_bytea(fcinfo, 6, &message);
 	return publish_now(&message, timeout_argument(fcinfo, 5));
 }

@@ -54,11 +54,11 @@ write_outbox(FunctionCallInfo fcinfo, const Message *message)
 	SPI_connect();
 	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
 	rights = catalog_assume_owner();
-	catalog_outbox_add(cstring_to_text(message->topic), message->partition, message->key, message->value,
-					   message->headers, message->id);
+	catalog_outbox_add(message->connection, cstring_to_text(message->topic), message->partition, message->key,
+					   message->value, message->headers, message->id);
 	catalog_resume_caller(rights);
 	SPI_finish();
-	wake_relay_at_commit();
+	wake_relay_at_commit(message->connection);
 	return message_answer(message, "published when the transaction commits", NULL);
 }
 
@@ -76,7 +76,7 @@ nexus_produce_text(PG_FUNCTION_ARGS)
 {
 	Message		message;
 
-	message_of_text(fcinfo, &message);
+	message_of_text(fcinfo, 5, &message);
 	return write_outbox(fcinfo, &message);
 }
 
@@ -85,7 +85,7 @@ nexus_produce_jsonb(PG_FUNCTION_ARGS)
 {
 	Message		message;
 
-	message_of_jsonb(fcinfo, &message);
+	message_of_jsonb(fcinfo, 5, &message);
 	return write_outbox(fcinfo, &message);
 }
 
@@ -94,6 +94,6 @@ nexus_produce_bytea(PG_FUNCTION_ARGS)
 {
 	Message		message;
 
-	message_of_bytea(fcinfo, &message);
+	message_of_bytea(fcinfo, 5, &message);
 	return write_outbox(fcinfo, &message);
 }

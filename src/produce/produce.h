@@ -50,6 +50,7 @@ extern void contract_enrich(Jsonb *payload, const char *message_id, StringInfo j
 
 typedef struct Message
 {
+	const char *connection;		/* "": the default one */
 	char	   *topic;
 	int32		partition;		/* -1: by the key */
 	bytea	   *key;			/* NULL: none */
@@ -59,13 +60,14 @@ typedef struct Message
 } Message;
 
 /*
- * From (payload), or (topic, value, key, headers, partition). Raise 22023 or 54000, and
- * 42501 where nexus_topic_rights doesn't allow the topic.
+ * From (payload), or (topic, value, key, headers, partition), and the connection from the
+ * argument of that number. Raise 22023 or 54000, and 42501 where nexus_topic_rights doesn't
+ * allow the topic.
  */
 extern void message_of_prospect(FunctionCallInfo fcinfo, Message *message);
-extern void message_of_text(FunctionCallInfo fcinfo, Message *message);
-extern void message_of_jsonb(FunctionCallInfo fcinfo, Message *message);
-extern void message_of_bytea(FunctionCallInfo fcinfo, Message *message);
+extern void message_of_text(FunctionCallInfo fcinfo, int connection, Message *message);
+extern void message_of_jsonb(FunctionCallInfo fcinfo, int connection, Message *message);
+extern void message_of_bytea(FunctionCallInfo fcinfo, int connection, Message *message);
 
 /* {"status":"accepted","messageId",…}; place: what "kafka" is, NULL: nothing */
 extern Datum message_answer(const Message *message, const char *text, Jsonb *place);

@@ -1,6 +1,9 @@
 /*
  * relay.c
- *		The worker that publishes the outbox: its loop.
+ *		The worker that publishes the outbox, or the rows of one connection in it: its loop.
+ *
+ * Each connection has a relay of its own, so that a silent cluster holds up nobody
+ * else's messages. MyJob->name says which.
  *
  * It reads rows upwards by id, hands them to librdkafka, and deletes each after
  * the broker's acknowledgement of that very row. Deleting and reading share a
@@ -186,6 +189,7 @@ start(void)
 	SetConfigOption("enable_sort", "off", PGC_USERSET, PGC_S_SESSION);
 	relay_exchange_init(&relay);
 	relay_send_init(&relay);
+	relay.last_id = catalog_outbox_id_before_all(MyJob->name);
 	relay.read_wanted = true;
 	now_answer_left_over();
 }
@@ -202,7 +206,7 @@ nexus_relay_main(Datum arg)
 	start();
 	snprintf(max_bytes, sizeof(max_bytes), "%d", Max(opened_with, 1000) + 1024);
 	settings[0] = (KafkaSetting) {"message.max.bytes", max_bytes};
-	while (!link_open(&relay.link, KAFKA_PRODUCER, settings, lengthof(settings)))
+	while (!link_open(&relay.link, MyJob->name, KAFKA_PRODUCER, settings, lengthof(settings)))
 		(void) worker_wait(-1, -1);
 	worker_last_words = relay_last_words;
 

@@ -1,7 +1,7 @@
 /*
  * calls.c
- *		Calls from backends to a database's relay (or the embedded broker), each with
- *		an answer of its own.
+ *		Calls from backends to one of a database's relays (or the embedded broker), each
+ *		with an answer of its own.
  *
  * A backend fills a slot, asks, and waits on its latch; the relay takes what was
  * asked and answers it, in whatever order. What is larger than a slot is in a dynamic
@@ -63,6 +63,13 @@ move(Call *call, uint32 from, uint32 to)
 	return pg_atomic_compare_exchange_u32(&call->state, &from, to);
 }
 
+/* By name, not by job: that may be another's by now, and its broker another one. */
+static bool
+is_for(const Call *call, const char *connection)
+{
+	return call->database == MyDatabaseId && strcmp(call->connection, connection) == 0;
+}
+
 /* ---- the backend ---- */
 
 /* True if the relay has taken it, so that it may take effect still. */
@@ -113,7 +120,7 @@ find_slot(TimestampTz deadline)
 
 /* Where the request is to be written; NULL: all slots are taken. */
 char *
-call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline)
+call_begin(CallKind kind, Oid database, const char *connection, Size size, TimestampTz deadline)
 {
 	static bool registered = false;
 	Call	   *call;
@@ -129,6 +136,7 @@ call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline)
 	my_call = call;
 	call->kind = kind;
 	call->database = database;
+	strlcpy(call->connection, connection, NAMEDATALEN);
 	call->generation++;
 	call->latch = MyLatch;
 	call->size = size;
@@ -188,6 +196,8 @@ call_and_wait(Job *relay, TimestampTz deadline, CallAnswer *answer)
 
 	(void) move(my_call, CALL_FILLING, CALL_ASKED);
 	job_wake_for_call(relay);	/* counted when it is there to be found, or it would be overlooked */
+	if (relay->pid == 0)
+		wake_supervisor();		/* one that nobody has needed yet is started for it */
 	PG_TRY();
 	{
 		outcome = await(relay, deadline, answer);
@@ -202,9 +212,20 @@ call_and_wait(Job *relay, TimestampTz deadline, CallAnswer *answer)
 	return outcome;
 }
 
+/* ---- the supervisor ---- */
+
+bool
+call_waits_for(const char *connection)
+{
+	for (int i = 0; i < NEXUS_MAX_CALLS; i++)
+		if (pg_atomic_read_u32(&calls[i].state) == CALL_ASKED && is_for(&calls[i], connection))
+			return true;
+	return false;
+}
+
 /* ---- the relay ---- */
 
-/* The next one that was asked in this database, from *i on; it is the caller's now. */
+/* The next one that was asked of this worker, from *i on; it is the caller's now. */
 Call *
 call_take_next(int *i)
 {
@@ -212,7 +233,7 @@ call_take_next(int *i)
 	{
 		Call	   *call = &calls[*i];
 
-		if (pg_atomic_read_u32(&call->state) != CALL_ASKED || call->database != MyDatabaseId)
+		if (pg_atomic_read_u32(&call->state) != CALL_ASKED || !is_for(call, MyJob->name))
 			continue;
 		if (!move(call, CALL_ASKED, CALL_TAKEN))
 			continue;
@@ -278,7 +299,7 @@ call_answer(Call *call, const CallAnswer *answer)
 		(void) move(call, CALL_ABANDONED, CALL_FREE);
 }
 
-/* Those that a relay of this database had taken before it ended. */
+/* Those that a former worker of this job had taken before it ended. */
 void
 calls_answer_left_over(const CallAnswer *answer)
 {
@@ -286,7 +307,7 @@ calls_answer_left_over(const CallAnswer *answer)
 	{
 		uint32		state = pg_atomic_read_u32(&calls[i].state);
 
-		if (calls[i].database == MyDatabaseId && (state == CALL_TAKEN || state == CALL_ABANDONED))
+		if ((state == CALL_TAKEN || state == CALL_ABANDONED) && is_for(&calls[i], MyJob->name))
 			call_answer(&calls[i], answer);
 	}
 }

@@ -151,7 +151,7 @@ wake_after(Node *parsetree)
 			/* what the prepared transaction had produced is committed now, by somebody else */
 			if (((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
 			{
-				job_wake(job_lookup(JOB_RELAY, MyDatabaseId, "", 0));
+				wake_relays();
 				wake_supervisor();
 			}
 			break;

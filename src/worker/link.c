@@ -47,9 +47,24 @@ typedef struct Connection
 	uint64		hash;			/* of all of it */
 } Connection;
 
+/* Why there is no broker to connect to. */
+static void
+explain_none(const Connection *connection, const char *name, char *why, size_t size)
+{
+	const char *none = "neither nexus_kafka.bootstrap_servers nor bootstrap.servers in nexus_kafka.config_file is set";
+
+	if (nexus_embedded_broker)
+		none = "the embedded broker is not up yet";
+	else if (!nexus_config_file[0])
+		none = name[0] ? "nexus_kafka.config_file is not set" : "nexus_kafka.bootstrap_servers is not set";
+	else if (!connection->properties.found)
+		none = "nexus_kafka.config_file has no such section";
+	snprintf(why, size, "%s%s%s%s", name[0] ? "connection \"" : "", name, name[0] ? "\": " : "", none);
+}
+
 /* False, and why, if there is nothing to connect to; refused: because of the file. */
 static bool
-read_connection(Connection *connection, char *why, size_t size, bool *refused)
+read_connection(const char *name, Connection *connection, char *why, size_t size, bool *refused)
 {
 	KafkaFailure failure;
 	const char *bootstrap = NULL;
@@ -60,22 +75,22 @@ read_connection(Connection *connection, char *why, size_t size, bool *refused)
 		embedded_bootstrap(connection->bootstrap, sizeof(connection->bootstrap));
 	else
 	{
-		if (nexus_config_file[0] && !kafka_properties_read(nexus_config_file, &connection->properties, &failure))
+		if (nexus_config_file[0] && !kafka_properties_read(nexus_config_file, name, &connection->properties, &failure))
 		{
 			*refused = true;
 			snprintf(why, size, "nexus_kafka.config_file: %s", failure.text);
 			return false;
 		}
 		bootstrap = kafka_properties_get(&connection->properties, "bootstrap.servers");
-		strlcpy(connection->bootstrap, bootstrap ? bootstrap : nexus_bootstrap_servers, sizeof(connection->bootstrap));
+		if (bootstrap == NULL && name[0] == '\0')
+			bootstrap = nexus_bootstrap_servers;
+		strlcpy(connection->bootstrap, bootstrap ? bootstrap : "", sizeof(connection->bootstrap));
 	}
 	connection->hash = connection->properties.hash ^
 		hash_bytes_extended((unsigned char *) connection->bootstrap, strlen(connection->bootstrap), 0);
 	if (connection->bootstrap[0])
 		return true;
-	strlcpy(why, nexus_embedded_broker ? "the embedded broker is not up yet"
-			: nexus_config_file[0] ? "neither nexus_kafka.bootstrap_servers nor bootstrap.servers in nexus_kafka.config_file is set"
-			: "nexus_kafka.bootstrap_servers is not set", size);
+	explain_none(connection, name, why, size);
 	kafka_properties_free(&connection->properties);
 	return false;
 }
@@ -92,7 +107,7 @@ heed_reload(KafkaLink *link)
 	char		why[512];
 	bool		refused;
 	bool		left_over;
-	bool		usable = read_connection(&connection, why, sizeof(why), &refused);
+	bool		usable = read_connection(link->connection, &connection, why, sizeof(why), &refused);
 
 	link->reloads = worker_reloads;
 	if (!usable && !refused)
@@ -176,7 +191,7 @@ link_note_topic(const KafkaAnswer *answer)
 /* ---- the connection ---- */
 
 bool
-link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nsettings)
+link_open(KafkaLink *link, const char *name, KafkaKind kind, const KafkaSetting *settings, int nsettings)
 {
 	Connection	connection;
 	KafkaFailure failure;
@@ -185,11 +200,12 @@ link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nse
 	char		why[512];
 	bool		refused;
 
-	if (!read_connection(&connection, why, sizeof(why), &refused))
+	if (!read_connection(name, &connection, why, sizeof(why), &refused))
 	{
 		job_set_state(MyJob, JOB_NOT_CONFIGURED, "%s", why);
 		return false;
 	}
+	strlcpy(link->connection, name, sizeof(link->connection));
 	strlcpy(link->bootstrap, connection.bootstrap, sizeof(link->bootstrap));
 	link->hash = connection.hash;
 	link->reloads = worker_reloads;

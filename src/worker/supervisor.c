@@ -4,6 +4,9 @@
  *		with the table of jobs, starts and stops workers accordingly, and leaves
  *		when the extension is gone.
  *
+ * There is a relay for each connection. The default one's always runs; that of another
+ * is started by the first row of the outbox, or the first call, that is for it.
+ *
  * It wakes when a command may have changed something (wake.c, hold.c), when a
  * worker ends, and once a minute, for what nobody told it.
  */
@@ -20,6 +23,7 @@
 
 #define LOOK_AGAIN_MS	60000
 #define ON_DEMAND_REASON	"nexus_consume() makes it run"
+#define UNUSED_REASON		"nothing was produced to it yet"
 
 PGDLLEXPORT void nexus_supervisor_main(Datum arg);
 
@@ -30,6 +34,8 @@ typedef struct Wish
 	bool		installed;
 	bool		is_ours;
 	List	   *pipelines;
+	List	   *connections;	/* NamedConnection */
+	List	   *connections_with_rows;	/* names */
 } Wish;
 
 /* Before they were read. */
@@ -45,6 +51,31 @@ read_wish(void *arg)
 		return;
 	wish->is_ours = catalog_identity_is_ours();
 	wish->pipelines = catalog_pipelines(wish->context);
+	wish->connections = connections_named();
+	if (wish->connections != NIL)
+		wish->connections_with_rows = catalog_outbox_connections(wish->context);
+}
+
+static NamedConnection *
+wished_connection(const Wish *wish, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, wish->connections)
+		if (strcmp(((NamedConnection *) lfirst(lc))->name, name) == 0)
+			return lfirst(lc);
+	return NULL;
+}
+
+static bool
+has_rows(const Wish *wish, const char *connection)
+{
+	ListCell   *lc;
+
+	foreach(lc, wish->connections_with_rows)
+		if (strcmp(lfirst(lc), connection) == 0)
+			return true;
+	return false;
 }
 
 static Pipeline *
@@ -76,14 +107,34 @@ has_requests(Job *job)
 	return pg_atomic_read_u64(&job->asked) > pg_atomic_read_u64(&job->answered);
 }
 
+/* A pipeline on demand ends and starts again; a relay stays, once it was started. */
+static bool
+is_idle(Job *job, const Pipeline *pipeline, const Wish *wish)
+{
+	if (pipeline)
+		return pipeline->on_demand && !has_requests(job);
+	return job->name[0] && !job->wanted && !has_rows(wish, job->name) && !has_requests(job) && !call_waits_for(job->name);
+}
+
+static void
+show_idle(Job *job, const NamedConnection *connection)
+{
+	if (connection && connection->mistake[0])
+		job_set_state(job, JOB_NOT_CONFIGURED, "nexus_kafka.config_file: %s", connection->mistake);
+	else
+		job_set_state(job, JOB_ON_DEMAND, connection ? UNUSED_REASON : ON_DEMAND_REASON);
+}
+
 /* Brings a job that exists in line with the wish. Holds the lock. */
 static void
 adjust_job(Job *job, const Wish *wish)
 {
 	Pipeline   *pipeline = job->kind == JOB_INGEST ? wished_pipeline(wish, job->name) : NULL;
-	bool		exists = wish->installed && (job->kind == JOB_RELAY || (pipeline && job->part < pipeline->workers));
+	NamedConnection *connection = job->kind == JOB_RELAY ? wished_connection(wish, job->name) : NULL;
+	bool		exists = wish->installed &&
+		(job->kind == JOB_RELAY ? connection || !job->name[0] : pipeline && job->part < pipeline->workers);
 	bool		paused = !wish->is_ours || (pipeline && pipeline->paused);
-	bool		idle = pipeline && pipeline->on_demand && !has_requests(job);
+	bool		idle = is_idle(job, pipeline, wish);
 
 	job->wanted = exists && !paused && !idle;
 	if (pipeline && job->definition != pipeline->definition)
@@ -99,7 +150,7 @@ adjust_job(Job *job, const Wish *wish)
 	else if (paused)
 		job_set_state(job, JOB_PAUSED, NULL);
 	else if (idle && job->pid == 0)
-		job_set_state(job, JOB_ON_DEMAND, ON_DEMAND_REASON);
+		show_idle(job, connection);
 	else if (job->pid == 0 && (job_get_state(job) == JOB_PAUSED || job_get_state(job) == JOB_ON_DEMAND))
 		job_set_state(job, JOB_STARTING, NULL);
 }
@@ -122,6 +173,18 @@ add_job(JobKind kind, const char *name, int part, uint32 definition, bool wanted
 }
 
 static bool
+add_relay(const NamedConnection *connection, const Wish *wish)
+{
+	Job		   *job = job_find(JOB_RELAY, MyDatabaseId, connection->name, 0);
+
+	if (job == NULL)
+		job = job_create(JOB_RELAY, MyDatabaseId, connection->name, 0);
+	if (job)
+		adjust_job(job, wish);
+	return job != NULL;
+}
+
+static bool
 add_jobs(const Wish *wish)
 {
 	ListCell   *lc;
@@ -130,6 +193,9 @@ add_jobs(const Wish *wish)
 	if (!wish->installed || !wish->is_ours)
 		return true;
 	room = add_job(JOB_RELAY, "", 0, 0, true);
+	foreach(lc, wish->connections)
+		if (!add_relay(lfirst(lc), wish))
+			room = false;
 	foreach(lc, wish->pipelines)
 	{
 		Pipeline   *pipeline = lfirst(lc);

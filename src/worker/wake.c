@@ -18,7 +18,8 @@
 #define LONGEST_RESUME_MS	2000
 #define RESUME_STEP_MS		5
 
-static bool relay_wanted = false;
+static bool relay_wanted = false;	/* the default connection's */
+static List *relays_wanted = NIL;	/* names of other connections, in the transaction's memory */
 static bool supervisor_wanted = false;
 static Oid	launcher_wanted = InvalidOid;
 static List *pipelines_to_resume = NIL;	/* names, in the transaction's memory */
@@ -33,6 +34,41 @@ wake_job(JobKind kind)
 
 		if (job->in_use && job->kind == kind && job->database == MyDatabaseId)
 			job_wake(job);
+	}
+}
+
+void
+wake_relays(void)
+{
+	wake_job(JOB_RELAY);
+}
+
+static bool
+is_wanted(const Job *relay)
+{
+	ListCell   *lc;
+
+	if (relay->name[0] == '\0')
+		return relay_wanted;
+	foreach(lc, relays_wanted)
+		if (strcmp(lfirst(lc), relay->name) == 0)
+			return true;
+	return false;
+}
+
+/* Without the lock, likewise. One that hasn't run yet is the supervisor's to start. */
+static void
+wake_wanted_relays(void)
+{
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+
+		if (!job->in_use || job->kind != JOB_RELAY || job->database != MyDatabaseId || !is_wanted(job))
+			continue;
+		job_wake(job);
+		if (job->pid == 0 && job->name[0])
+			wake_supervisor();
 	}
 }
 
@@ -134,8 +170,8 @@ at_transaction_end(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT)
 	{
-		if (relay_wanted)
-			wake_job(JOB_RELAY);
+		if (relay_wanted || relays_wanted != NIL)
+			wake_wanted_relays();
 		if (supervisor_wanted)
 			wake_job(JOB_SUPERVISOR);
 		if (OidIsValid(launcher_wanted))
@@ -146,6 +182,7 @@ at_transaction_end(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 	{
 		relay_wanted = supervisor_wanted = false;
+		relays_wanted = NIL;
 		launcher_wanted = InvalidOid;
 		pipelines_to_resume = NIL;
 	}
@@ -164,9 +201,24 @@ register_once(void)
 }
 
 void
-wake_relay_at_commit(void)
+wake_relay_at_commit(const char *connection)
 {
-	relay_wanted = register_once();
+	MemoryContext before;
+	ListCell   *lc;
+
+	if (!register_once())
+		return;
+	if (connection[0] == '\0')
+	{
+		relay_wanted = true;
+		return;
+	}
+	foreach(lc, relays_wanted)
+		if (strcmp(lfirst(lc), connection) == 0)
+			return;
+	before = MemoryContextSwitchTo(TopTransactionContext);
+	relays_wanted = lappend(relays_wanted, pstrdup(connection));
+	MemoryContextSwitchTo(before);
 }
 
 void

@@ -19,6 +19,7 @@
  * calls.c		calls from backends to the relay
  * new_topic.c	a topic that is to be made, as a call has it
  * link.c		a worker's connection to Kafka, and whether it is up
+ * connections.c	which connections have a name
  */
 #ifndef NEXUS_WORKER_H
 #define NEXUS_WORKER_H
@@ -27,6 +28,8 @@
 
 #include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "nodes/pg_list.h"
 #include "port/atomics.h"
 #include "postmaster/bgworker.h"
 #include "storage/condition_variable.h"
@@ -90,7 +93,7 @@ typedef struct Job
 	JobKind		kind;
 	Oid			database;		/* InvalidOid: the broker's */
 	char		database_name[NAMEDATALEN]; /* as last known, for messages */
-	char		name[NAMEDATALEN];	/* of the pipeline; else empty */
+	char		name[NAMEDATALEN];	/* of the pipeline; of a relay's connection, empty: the default one; else empty */
 	int			part;			/* of a pipeline's workers, from 0 on */
 	uint32		generation;		/* counts the uses of this slot */
 	uint32		definition;		/* hash of the pipeline's definition: another one, another worker */
@@ -251,6 +254,7 @@ typedef struct Call
 	pg_atomic_uint32 state;
 	CallKind	kind;
 	Oid			database;		/* of the worker that is called; InvalidOid: the embedded broker */
+	char		connection[NAMEDATALEN];	/* of the relay that is called, empty: the default one */
 	uint32		generation;		/* counts the uses of this slot */
 	Latch	   *latch;			/* of the backend */
 	Size		size;
@@ -271,8 +275,11 @@ extern Size calls_size(void);
 extern void calls_start(void);
 
 /* The backend: room for a request or, if that is larger, its reply, of that size (NULL: none till the deadline), then the call itself. */
-extern char *call_begin(CallKind kind, Oid database, Size size, TimestampTz deadline);
+extern char *call_begin(CallKind kind, Oid database, const char *connection, Size size, TimestampTz deadline);
 extern CallOutcome call_and_wait(Job *worker, TimestampTz deadline, CallAnswer *answer);
+
+/* Does one wait for the relay of this database and connection? */
+extern bool call_waits_for(const char *connection);
 
 /* What the worker has written over the request; in the context of call_and_wait(). */
 extern const char *call_reply(void);
@@ -370,7 +377,8 @@ extern void holds_end(void);
 extern void commands_install_hook(void);
 
 /* ---- wake.c ---- */
-extern void wake_relay_at_commit(void);
+extern void wake_relay_at_commit(const char *connection);
+extern void wake_relays(void);
 extern void wake_supervisor_at_commit(void);
 extern void wake_launcher_at_commit(Oid database);
 extern void wake_launcher(Oid database);
@@ -383,8 +391,9 @@ extern void resume_at_commit(const char *pipeline);
 typedef struct KafkaLink
 {
 	KafkaClient *client;
+	char		connection[NAMEDATALEN];	/* its section's name; empty: the default one */
 	char		bootstrap[1024];
-	uint64		hash;			/* of all that the settings said */
+	uint64		hash;			/* of all that the settings said of it */
 	int			reloads;		/* worker_reloads when they were looked at */
 	bool		complained;		/* of settings that can't be used */
 	char		cluster_id[128];	/* as last heard */
@@ -395,8 +404,9 @@ typedef struct KafkaLink
 	int			probe_delay_ms;
 } KafkaLink;
 
-/* False (and the job's state says why) while there is nothing to connect to. */
-extern bool link_open(KafkaLink *link, KafkaKind kind, const KafkaSetting *settings, int nsettings);
+/* False (and the job's state says why) while there is nothing to connect to. connection: its name or "". */
+extern bool link_open(KafkaLink *link, const char *connection, KafkaKind kind, const KafkaSetting *settings,
+					  int nsettings);
 
 /*
  * Serves the client, watches over it; restarts the worker for another broker or a fatal
@@ -417,5 +427,23 @@ extern long link_probe_timeout(KafkaLink *link);
 extern void link_note_topic(const KafkaAnswer *answer);
 
 extern bool link_is_embedded(void);
+
+/* ---- connections.c ---- */
+
+/* A section of nexus_kafka.config_file. */
+typedef struct NamedConnection
+{
+	char		name[NAMEDATALEN];
+	char		mistake[256];	/* why it can't be used, empty: it can */
+} NamedConnection;
+
+/* Of the file as it was at the last reload; where it couldn't be read then, at the one before. */
+extern List *connections_named(void);
+
+/* Raises 22023 for what can't be a name of one. */
+extern void connection_check_name(const char *name);
+
+/* An SQL function's argument: the name, checked likewise, or "" if it is NULL, the default one. */
+extern const char *connection_argument(FunctionCallInfo fcinfo, int n);
 
 #endif							/* NEXUS_WORKER_H */

@@ -48,7 +48,8 @@ $$, '{"start": {"pages-1": {"0": "earliest"}}, "on_error": "stop"}');
 RESET ROLE;
 SELECT nexus_create_pipeline('later', 'later-1,later-2', 'INSERT INTO later SELECT key::integer FROM nexus_messages()',
   '{"on_demand": true, "start": "2020-01-01 00:00:00+02"}');
-SELECT nexus_create_pipeline('never', 'never', 'INSERT INTO never SELECT key::integer FROM nexus_messages()');
+SELECT nexus_create_pipeline('never', 'never', 'INSERT INTO never SELECT key::integer FROM nexus_messages()',
+  '{"connection": "elsewhere"}');
 SELECT nexus_pause('never');
 SELECT nexus_create_pipeline('full', 'full', 'INSERT INTO orders SELECT key::integer FROM nexus_messages()',
   '{"max_dead_letters": 2}');

@@ -15,15 +15,21 @@ static KafkaProperties p;
 static KafkaFailure failure;
 
 static bool
-parse(const char *text)
+parse_section(const char *section, const char *text)
 {
 	char	   *copy = strdup(text);
 	bool		result;
 
 	memset(&failure, 0, sizeof(failure));
-	result = kafka_properties_parse("f", copy, strlen(copy), &p, &failure);
+	result = kafka_properties_parse("f", section, copy, &p, &failure);
 	free(copy);
 	return result;
+}
+
+static bool
+parse(const char *text)
+{
+	return parse_section("", text);
 }
 
 static void
@@ -35,13 +41,19 @@ has(const char *name, const char *value, const char *what)
 }
 
 static void
-refuses(const char *text, const char *with, const char *what)
+section_refuses(const char *section, const char *text, const char *with, const char *what)
 {
-	ok(!parse(text), what);
+	ok(!parse_section(section, text), what);
 	if (strstr(failure.text, with) == NULL)
 		printf("# got: %s\n", failure.text);
 	ok(strstr(failure.text, with) != NULL, with);
 	ok(strstr(failure.text, "hush") == NULL, "and no value is told");
+}
+
+static void
+refuses(const char *text, const char *with, const char *what)
+{
+	section_refuses("", text, with, what);
 }
 
 static void
@@ -103,7 +115,73 @@ test_refused(void)
 	refuses("socket.timeout.ms=hush\n", "socket.timeout.ms", "a bad number");
 	refuses("hush\n", "expected name = value", "no name");
 	refuses("ssl.key.password=hush\\\n", "continued", "a continued line");
-	refuses("[cluster]\n", "sections", "a section");
+}
+
+static uint64_t
+section_hash(const char *section, const char *text)
+{
+	uint64_t	hash;
+
+	ok(parse_section(section, text), "parsed for its hash");
+	hash = p.hash;
+	kafka_properties_free(&p);
+	return hash;
+}
+
+static void
+test_sections(void)
+{
+	const char *file = "bootstrap.servers=a:1\nclient.id=one\n\n[analytics]\nbootstrap.servers=b:1 # b\n"
+		"# its own\n  [eu-1_x]  \nCONFLUENT_BOOTSTRAP_SERVER='c:1' # c\nCONFLUENT_API_KEY=k\nCONFLUENT_API_SECRET=s\n";
+
+	ok(parse(file) && p.found, "what is before the first section is the default connection");
+	has("bootstrap.servers", "a:1", "with its properties");
+	ok(p.n == 2, "and no others");
+	ok(p.nsections == 2 && strcmp(p.sections[0], "analytics") == 0 && strcmp(p.sections[1], "eu-1_x") == 0,
+	   "the sections' names, in order");
+	kafka_properties_free(&p);
+
+	ok(parse_section("analytics", file) && p.found, "a section");
+	has("bootstrap.servers", "b:1 # b", "has its own properties");
+	ok(kafka_properties_get(&p, "client.id") == NULL, "and inherits none");
+	kafka_properties_free(&p);
+	ok(parse_section("eu-1_x", file) && p.found, "a section by the names of .env");
+	has("bootstrap.servers", "c:1", "read by dotenv's rules");
+	has("security.protocol", "SASL_SSL", "which mean SASL_SSL for it");
+	kafka_properties_free(&p);
+	ok(parse_section("analytic", file) && !p.found && p.n == 0, "one that isn't there");
+	kafka_properties_free(&p);
+	ok(parse_section(NULL, file) && p.nsections == 2 && p.n == 0, "the names only");
+	kafka_properties_free(&p);
+
+	ok(parse("[a]\nbootstrap.servers=b\n[b]\nplugin.library.paths=hush\n"), "a mistake in a section isn't another's");
+	kafka_properties_free(&p);
+	ok(parse_section("a", "sasl.pasword=x\n[a]\nbootstrap.servers=b\n[b]\nplugin.library.paths=hush\n"), "nor of one in the middle");
+	kafka_properties_free(&p);
+	section_refuses("b", "[a]\nbootstrap.servers=b\n[b]\nplugin.library.paths=hush\n", "line 4: plugin.library.paths", "but its own");
+	section_refuses("a", "bootstrap.servers=b\n[a]\nclient.id=hush\n", "section [a] has no bootstrap.servers", "no brokers");
+	section_refuses("a", "[a]\nbootstrap.servers=b\nCONFLUENT_API_KEY=hush\n[b]\nCONFLUENT_API_SECRET=x\n", "CONFLUENT_API_SECRET is missing",
+					"half of a pair in a section");
+	ok(parse_section("b", "CONFLUENT_API_KEY=x\n[b]\nbootstrap.servers=b\n"), "half of a pair elsewhere");
+	kafka_properties_free(&p);
+
+	refuses("[a]\nbootstrap.servers=b\n\n[a]\n", "line 4: section [a] is there twice", "a section twice");
+	section_refuses(NULL, "[a]\n[a]\n", "line 2: section [a] is there twice", "whatever is read");
+	refuses("[]\n", "line 1: a section is [name]", "a section without a name");
+	refuses("[a b]\n", "line 1: a section is [name]", "a blank in a name");
+	refuses("[a\n", "line 1: a section is [name]", "no bracket at the end");
+	refuses("[\n", "line 1: a section is [name]", "a bracket only");
+	refuses("[a] # hush\n", "line 1: a section is [name]", "something behind it");
+	refuses("[0123456789012345678901234567890123456789012345678901234567890123]\n", "at most 63", "a name that is too long");
+	section_refuses("b", "[a]\nX=\"hush\n[b]\nbootstrap.servers=b\n", "line 2: X has a quote that isn't closed",
+					"a quote that would swallow other sections");
+
+	ok(section_hash("", file) == section_hash("", "bootstrap.servers=a:1\nclient.id=one\n\n[analytics]\nbootstrap.servers=b:2\n"),
+	   "a change elsewhere doesn't change a connection's hash");
+	ok(section_hash("analytics", "[analytics]\nbootstrap.servers=b:1\n") != section_hash("analytics", "[analytics]\nbootstrap.servers=b:2\n"),
+	   "a change of its own does");
+	ok(section_hash("a", "[a]\nbootstrap.servers=b:1\n# 1\n") != section_hash("a", "[a]\nbootstrap.servers=b:1\n# 2\n"),
+	   "so does one of a comment");
 }
 
 static void
@@ -114,20 +192,20 @@ test_files(void)
 	const char	text[] = "client.id=x\n";
 
 	ok(write(fd, text, strlen(text)) == (ssize_t) strlen(text), "a file");
-	ok(kafka_properties_read(path, &p, &failure), "is read");
+	ok(kafka_properties_read(path, "", &p, &failure), "is read");
 	has("client.id", "x", "and understood");
 	kafka_properties_free(&p);
 	fchmod(fd, 0640);
-	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "chmod 600"), "readable by a group: refused");
+	ok(!kafka_properties_read(path, "", &p, &failure) && strstr(failure.text, "chmod 600"), "readable by a group: refused");
 	fchmod(fd, 0604);
-	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "chmod 600"), "readable by all: refused");
+	ok(!kafka_properties_read(path, "", &p, &failure) && strstr(failure.text, "chmod 600"), "readable by all: refused");
 	unlink(path);
 	close(fd);
-	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "No such file"), "none there: refused");
+	ok(!kafka_properties_read(path, "", &p, &failure) && strstr(failure.text, "No such file"), "none there: refused");
 	mkfifo(path, 0600);
-	ok(!kafka_properties_read(path, &p, &failure) && strstr(failure.text, "not a regular file"), "a pipe: refused, without waiting");
+	ok(!kafka_properties_read(path, "", &p, &failure) && strstr(failure.text, "not a regular file"), "a pipe: refused, without waiting");
 	unlink(path);
-	ok(!kafka_properties_read("/tmp", &p, &failure) && strstr(failure.text, "not a regular file"), "a directory: refused");
+	ok(!kafka_properties_read("/tmp", "", &p, &failure) && strstr(failure.text, "not a regular file"), "a directory: refused");
 }
 
 static void
@@ -206,6 +284,7 @@ main(void)
 	test_properties();
 	test_environment();
 	test_refused();
+	test_sections();
 	test_files();
 	test_named_files();
 	test_oauthbearer();
