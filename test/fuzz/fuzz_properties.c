@@ -41,14 +41,17 @@ expect_to_be_of_use(const KafkaProperties *properties)
 		expect(kafka_properties_get(properties, properties->settings[i].name) != NULL, "a property can't be found");
 }
 
-/* text is written over. */
 static void
-parse(char *text, size_t size)
+parse(const char *section, const char *text)
 {
 	KafkaProperties properties;
+	char	   *copy = strdup(text);	/* is written over */
+	bool		accepted;
 
 	memset(&failure, 0, sizeof(failure));
-	if (kafka_properties_parse("f", text, size, &properties, &failure))
+	accepted = kafka_properties_parse("f", section, copy, &properties, &failure);
+	free(copy);
+	if (accepted)
 	{
 		expect_to_be_of_use(&properties);
 		kafka_properties_free(&properties);
@@ -57,7 +60,16 @@ parse(char *text, size_t size)
 	expect(failure.code != 0, "refused, and no failure");
 	expect(failure.text[0] == 'f' && (failure.text[1] == ':' || failure.text[1] == ','), "an error without the file's name");
 	expect(strstr(failure.text, SECRET) == NULL, "an error tells a value");
-	expect(properties.n == 0 && properties.settings == NULL, "refused, and properties are left");
+	expect(properties.n == 0 && properties.settings == NULL && properties.nsections == 0, "refused, and properties are left");
+}
+
+static void
+parse_all(const char *text)
+{
+	static const char *const sections[] = {NULL, "", "a"};
+
+	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++)
+		parse(sections[i], text);
 }
 
 /* With the secret in each line's value, or at its end if it has none. */
@@ -99,10 +111,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;				/* kafka_properties_read() refuses it */
 	text = calloc(1, size + 1);
 	memcpy(text, data, size);
-	parse(text, size);
+	parse_all(text);
 	free(text);
 	text = with_secrets((const char *) data, size);
-	parse(text, strlen(text));
+	parse_all(text);
 	free(text);
 	return 0;
 }
