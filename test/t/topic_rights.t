@@ -90,7 +90,7 @@ sql('CREATE ROLE keeper', 'CREATE ROLE helper', 'GRANT keeper TO helper');
 $node->safe_psql('postgres', 'CREATE DATABASE kept');
 $node->safe_psql('kept', 'CREATE EXTENSION nexus_kafka; ALTER TABLE nexus_outbox OWNER TO keeper;
 	ALTER TABLE nexus_topic_rights OWNER TO keeper;
-	GRANT EXECUTE ON FUNCTION nexus_produce(text, jsonb, text, jsonb, integer) TO keeper, helper, shop');
+	GRANT EXECUTE ON FUNCTION nexus_produce(text, jsonb, text, jsonb, integer, text) TO keeper, helper, shop');
 sqlstate_is($node, 'kept', "SET ROLE $_; SELECT nexus_produce('anything', '1'::jsonb)", '00000', "$_ owns the tables, and may to all")
   for qw(keeper helper);
 sqlstate_is($node, 'kept', q(SET ROLE shop; SELECT nexus_produce('anything', '1'::jsonb)), '42501', 'nobody else');
@@ -99,7 +99,7 @@ sqlstate_is($node, 'kept', q(SET ROLE shop; SELECT nexus_produce('anything', '1'
 sql('ALTER ROLE shop RENAME TO store');
 may('store', 'orders', 1, 'a role that is renamed keeps its rights');
 sql('CREATE ROLE passing', q(INSERT INTO nexus_topic_rights VALUES ('passing', '*')), 'DROP ROLE passing', 'CREATE ROLE passing',
-	'GRANT EXECUTE ON FUNCTION nexus_produce(text, jsonb, text, jsonb, integer) TO passing');
+	'GRANT EXECUTE ON FUNCTION nexus_produce(text, jsonb, text, jsonb, integer, text) TO passing');
 sqlstate_is($node, 'postgres', q(SET ROLE passing; SELECT nexus_produce('orders', '1'::jsonb)), '42501',
 	'a role has no rights of one that had its name before');
 
