@@ -161,12 +161,22 @@ built_without(const char *text)
 	return why ? why + 2 : NULL;
 }
 
+static void
+free_setting(KafkaSetting *setting)
+{
+	if (setting->value)
+		explicit_bzero((char *) setting->value, strlen(setting->value));
+	free((char *) setting->value);
+	free((char *) setting->name);
+}
+
 /* The later of two lines of the same name counts. */
 static bool
 set_property(Reader *reader, const char *name, const char *value)
 {
 	KafkaProperties *p = reader->properties;
 	KafkaSetting *settings;
+	KafkaSetting copy;
 	char		text[512];		/* librdkafka's may have the value in it */
 	rd_kafka_conf_res_t result = rd_kafka_conf_set(reader->scratch, name, value, text, sizeof(text));
 
@@ -180,10 +190,15 @@ set_property(Reader *reader, const char *name, const char *value)
 		return complain(reader, "librdkafka refuses the value of %s", name);
 
 	settings = realloc(p->settings, (p->n + 1) * sizeof(KafkaSetting));
-	if (settings == NULL)
+	if (settings)
+		p->settings = settings;
+	copy = (KafkaSetting) {strdup(name), strdup(value)};
+	if (settings == NULL || copy.name == NULL || copy.value == NULL)
+	{
+		free_setting(&copy);
 		return complain(reader, "out of memory");
-	p->settings = settings;
-	settings[p->n++] = (KafkaSetting) {strdup(name), strdup(value)};
+	}
+	settings[p->n++] = copy;
 	return true;
 }
 
@@ -540,13 +555,7 @@ void
 kafka_properties_free(KafkaProperties *properties)
 {
 	for (size_t i = 0; i < properties->n; i++)
-	{
-		char	   *value = (char *) properties->settings[i].value;
-
-		explicit_bzero(value, strlen(value));
-		free(value);
-		free((char *) properties->settings[i].name);
-	}
+		free_setting(&properties->settings[i]);
 	free(properties->settings);
 	for (size_t i = 0; i < properties->nsections; i++)
 		free(properties->sections[i]);

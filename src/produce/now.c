@@ -17,6 +17,8 @@
 
 #include "produce/produce.h"
 
+#define GATHER_MS	5
+
 PG_FUNCTION_INFO_V1(nexus_produce_now_prospect);
 PG_FUNCTION_INFO_V1(nexus_produce_now_text);
 PG_FUNCTION_INFO_V1(nexus_produce_now_jsonb);
@@ -131,6 +133,23 @@ may_take(const Relay *relay)
 	return !relay_looks_for_culprit(relay) || relay->in_flight == 0;
 }
 
+/*
+ * While calls are in flight others gather, to go to the broker as one request, for
+ * which it needs hardly longer than for one message. But not for long, or those to a
+ * partition that hangs would hold up all.
+ */
+static bool
+is_gathering(const Relay *relay)
+{
+	return relay->calls_in_flight > 0 && GetCurrentTimestamp() < relay->gather_until;
+}
+
+TimestampTz
+now_next_look(const Relay *relay)
+{
+	return pg_atomic_read_u64(&MyJob->calls) != relay->calls_seen && is_gathering(relay) ? relay->gather_until : 0;
+}
+
 bool
 now_keeps_rows_back(const Relay *relay)
 {
@@ -145,8 +164,9 @@ now_take_calls(Relay *relay)
 	int			i = 0;
 	bool		left = false;
 
-	if (calls == relay->calls_seen || !relay->link.reachable || !may_take(relay))
+	if (calls == relay->calls_seen || !relay->link.reachable || !may_take(relay) || is_gathering(relay))
 		return;
+	relay->gather_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GATHER_MS);
 	relay->call_is_alone = relay->calls_to_isolate > 0;
 	while ((call = call_take_next(&i)) != NULL)
 	{

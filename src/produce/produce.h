@@ -169,6 +169,7 @@ typedef struct Relay
 	/* now.c: likewise for calls */
 	uint64		calls_seen;		/* MyJob->calls when they were looked at */
 	int			calls_in_flight;
+	TimestampTz gather_until;	/* those that come while others are in flight wait so long at most */
 	int			calls_to_isolate;	/* so many are sent alone */
 	bool		call_is_alone;	/* the one in flight was */
 
@@ -223,6 +224,7 @@ extern KafkaSendResult relay_send_row(Relay *relay, const OutboxRow *row, KafkaF
 
 /* ---- now.c ---- */
 extern void now_take_calls(Relay *relay);
+extern TimestampTz now_next_look(const Relay *relay);	/* 0: no need */
 extern void now_answer(Relay *relay, const KafkaDelivery *delivery);
 extern bool now_keeps_rows_back(const Relay *relay);
 extern void now_answer_left_over(void);

@@ -127,6 +127,8 @@ sleep_time(void)
 		next = due != 0 ? Min(relay.next_look, due) : relay.next_look;
 	if (overdue_next_look(&relay) != 0)
 		next = Min(next, overdue_next_look(&relay));
+	if (now_next_look(&relay) != 0)
+		next = Min(next, now_next_look(&relay));
 	if (relay.retry_at != 0)
 		next = Min(next, relay.retry_at);
 	else if (relay.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.nsettled > 0))
