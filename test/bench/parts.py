@@ -254,6 +254,8 @@ def now(system, options, report):
     with open(os.path.join(system.directory, 'now.sql'), 'w', encoding='utf-8') as script:
         script.write(f"SELECT nexus_produce_now('bench-now', '{'x' * 350}');\n")
     compare_now(system, options, report, 'one broker')
+    with system.far_broker('bench-now', 1):
+        compare_now(system, options, report, 'one broker, 1 to 2 ms away each way')
     with system.three_brokers('bench-now'):
         compare_now(system, options, report, 'three brokers by SASL_SSL, min.insync.replicas 2')
 

@@ -4,6 +4,8 @@
 #   topic NAME PARTITIONS      made on the broker
 #   cluster NAME PARTITIONS    the server uses a cluster of three brokers, which has that
 #                              topic, by SASL_SSL
+#   far NAME MS                it uses another broker, which has that topic, and is so far
+#                              off each way
 #   single                     it uses the broker again
 # All end with the input.
 use strict;
@@ -17,6 +19,7 @@ BEGIN
 	open($errors, '>&', \*STDERR) or die "dup: $!";
 }
 
+use FindBin;
 use IO::Handle;
 use JSON::PP;
 use NexusKafka::Broker;
@@ -43,7 +46,7 @@ print $answers encode_json({
 	port => $node->port,
 	user => scalar getpwuid($>) }) . "\n";
 
-my $cluster;
+my ($cluster, $far, @far_outputs);
 my %commands = (
 	topic => sub { $kafka->create_topic(@_) },
 	cluster => sub {
@@ -51,10 +54,37 @@ my %commands = (
 		$cluster->create_topic(@_);
 		$node->reconfigure('nexus_kafka.config_file' => $node->sasl_ssl_file($cluster));
 	},
+	far => sub {
+		my ($topic, $ms) = @_;
+		my $port = NexusKafka::Broker::free_port();
+
+		$far = NexusKafka::Broker->new(start => 0,
+			conf => { 'advertised.listeners' => "PLAINTEXT://127.0.0.1:$port" });
+		start_far($port, $far->bootstrap, $ms);
+		$far->start;
+		$far->create_topic($topic);
+		$node->reconfigure('nexus_kafka.bootstrap_servers' => "127.0.0.1:$port");
+	},
 	single => sub {
-		$node->reconfigure('nexus_kafka.config_file' => '');
-		$_->kill9 for $cluster->nodes;
+		$node->reconfigure(
+			'nexus_kafka.config_file' => '',
+			'nexus_kafka.bootstrap_servers' => $kafka->bootstrap);
+		$_->kill9 for $cluster ? $cluster->nodes : (), $far // ();
+		($cluster, $far) = ();
 	});
+
+# Ends with this process.
+sub start_far
+{
+	my ($port, $bootstrap, $ms) = @_;
+	my ($to_port) = $bootstrap =~ /(\d+)$/;
+
+	open(my $output, '-|', 'setpriv', '--pdeathsig', 'KILL', "$FindBin::RealBin/far.py", $port, $to_port, $ms)
+	  or die "far.py: $!";
+	readline($output) // die 'far.py does not listen';
+	push @far_outputs, $output;
+	return;
+}
 
 while (defined(my $line = readline(STDIN)))
 {

@@ -76,6 +76,15 @@ class System:
         finally:
             self._order('single')
 
+    @contextlib.contextmanager
+    def far_broker(self, topic, milliseconds):
+        """Meanwhile the server uses another broker, with that topic, that is so far off each way."""
+        self._order(f'far {topic} {milliseconds}')
+        try:
+            yield
+        finally:
+            self._order('single')
+
     def _order(self, order):
         print(order, file=self._setup.stdin, flush=True)
         if self._setup.stdout.readline() != 'done\n':
