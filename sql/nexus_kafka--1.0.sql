@@ -310,7 +310,7 @@ RETURNS void
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_create_pipeline';
 COMMENT ON FUNCTION @extschema@.nexus_create_pipeline(text, text, text, jsonb) IS
-  'Makes a pipeline: a topic (several with commas between them, or ^ and a regular expression) and the SQL statement that takes its messages in, with the rights and the search_path of the caller. Options: start, workers, batch_messages, batch_bytes, on_error, max_dead_letters, group_id, on_demand, connection. SQLSTATE 42710 if the name is taken, 22023 for a bad topic or option, 42601 for a statement that can''t be one; what PostgreSQL says of the statement otherwise.';
+  'Makes a pipeline: a topic (several with commas between them, or ^ and a regular expression) and the SQL statement that takes its messages in, with the rights and the search_path of the caller. Options: start, workers, batch_messages, batch_bytes, on_error, max_dead_letters, group_id, on_demand, run_as, connection. SQLSTATE 42710 if the name is taken, 22023 for a bad topic or option, 42601 for a statement that can''t be one; what PostgreSQL says of the statement otherwise.';
 
 CREATE FUNCTION @extschema@.nexus_alter_pipeline(
   name text, topic text DEFAULT NULL, statement text DEFAULT NULL, options jsonb DEFAULT NULL)

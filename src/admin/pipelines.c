@@ -4,7 +4,8 @@
  *
  * A pipeline runs with the rights of the role that made it, or of another that its
  * maker has the rights of (run_as), under the search_path of that moment. Who has the
- * rights of that role may change and drop it. Changes take effect when the transaction commits: the supervisor compares.
+ * rights of that role may change and drop it. Changes take effect when the transaction
+ * commits: the supervisor compares.
  */
 #include "nexus_kafka.h"
 

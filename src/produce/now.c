@@ -17,7 +17,7 @@
 
 #include "produce/produce.h"
 
-#define GATHER_MS	5
+#define GATHER_MS	5			/* at most */
 
 PG_FUNCTION_INFO_V1(nexus_produce_now_prospect);
 PG_FUNCTION_INFO_V1(nexus_produce_now_text);

@@ -23,8 +23,10 @@ void
 overdue_count(Relay *relay, int64 id)
 {
 	relay->highest_sent = Max(relay->highest_sent, id);
-	if (id <= relay->overdue_mark)
-		relay->marked++;
+	if (id > relay->overdue_mark)
+		return;
+	if (relay->marked++ == 0)	/* it has its time from now on, whenever the last one was settled */
+		relay->overdue_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OVERDUE_MS);
 }
 
 void

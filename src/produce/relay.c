@@ -42,13 +42,14 @@ static Relay relay;
 /*
  * A broker that hangs tells nothing, so it is asked now and then. By name the broker
  * must not be asked for the topic: it might make it. So until it is there, it is
- * looked for among all.
+ * looked for among all. nexus_kafka.topic is the default connection's.
  */
 static void
 ask(void)
 {
-	relay.asked_topics = pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_doubtful ||
-		relay.topic_reloads != worker_reloads;
+	relay.asked_topics = MyJob->name[0] == '\0' &&
+		(pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_doubtful ||
+		 relay.topic_reloads != worker_reloads);
 	relay.topic_doubtful = false;
 	relay.topic_reloads = worker_reloads;
 	relay.next_question = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AT_BROKER_MS);

@@ -67,17 +67,6 @@ wished_connection(const Wish *wish, const char *name)
 	return NULL;
 }
 
-static bool
-has_rows(const Wish *wish, const char *connection)
-{
-	ListCell   *lc;
-
-	foreach(lc, wish->connections_with_rows)
-		if (strcmp(lfirst(lc), connection) == 0)
-			return true;
-	return false;
-}
-
 static Pipeline *
 wished_pipeline(const Wish *wish, const char *name)
 {
@@ -113,7 +102,8 @@ is_idle(Job *job, const Pipeline *pipeline, const Wish *wish)
 {
 	if (pipeline)
 		return pipeline->on_demand && !has_requests(job);
-	return job->name[0] && !job->wanted && !has_rows(wish, job->name) && !has_requests(job) && !call_waits_for(job->name);
+	return job->name[0] && !job->wanted && !names_include(wish->connections_with_rows, job->name) &&
+		!has_requests(job) && !call_waits_for(job->name);
 }
 
 static void

@@ -46,14 +46,7 @@ wake_relays(void)
 static bool
 is_wanted(const Job *relay)
 {
-	ListCell   *lc;
-
-	if (relay->name[0] == '\0')
-		return relay_wanted;
-	foreach(lc, relays_wanted)
-		if (strcmp(lfirst(lc), relay->name) == 0)
-			return true;
-	return false;
+	return relay->name[0] ? names_include(relays_wanted, relay->name) : relay_wanted;
 }
 
 /* Without the lock, likewise. One that hasn't run yet is the supervisor's to start. */
@@ -99,14 +92,8 @@ wake_supervisor(void)
 static bool
 is_to_resume(const Job *job)
 {
-	ListCell   *lc;
-
-	if (!job->in_use || job->kind != JOB_INGEST || job->database != MyDatabaseId)
-		return false;
-	foreach(lc, pipelines_to_resume)
-		if (strcmp(lfirst(lc), job->name) == 0)
-			return true;
-	return false;
+	return job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId &&
+		names_include(pipelines_to_resume, job->name);
 }
 
 /* Has each of the jobs a worker, or a reason why not? */
@@ -204,18 +191,14 @@ void
 wake_relay_at_commit(const char *connection)
 {
 	MemoryContext before;
-	ListCell   *lc;
 
-	if (!register_once())
+	if (!register_once() || names_include(relays_wanted, connection))
 		return;
 	if (connection[0] == '\0')
 	{
 		relay_wanted = true;
 		return;
 	}
-	foreach(lc, relays_wanted)
-		if (strcmp(lfirst(lc), connection) == 0)
-			return;
 	before = MemoryContextSwitchTo(TopTransactionContext);
 	relays_wanted = lappend(relays_wanted, pstrdup(connection));
 	MemoryContextSwitchTo(before);

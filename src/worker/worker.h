@@ -377,6 +377,19 @@ extern void holds_end(void);
 extern void commands_install_hook(void);
 
 /* ---- wake.c ---- */
+
+/* Of a list of strings. */
+static inline bool
+names_include(const List *names, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+		if (strcmp(lfirst(lc), name) == 0)
+			return true;
+	return false;
+}
+
 extern void wake_relay_at_commit(const char *connection);
 extern void wake_relays(void);
 extern void wake_supervisor_at_commit(void);

@@ -78,9 +78,12 @@ $node->safe_psql('postgres', qq(
 	END \$\$));
 is($node->safe_psql('postgres', 'SELECT nexus_flush()'), 't', "$others commits later all of those are published");
 $node->wait_rows('postgres', 'nexus_outbox', 0);
+# So long after them that an acknowledgement of theirs would be overdue: its own is not.
+$node->safe_psql('postgres', 'SELECT pg_sleep(11)');
 $late->query_safe('COMMIT');
 $late->quit;
 arrived_ok(['late'], 'a transaction that produced first and commits last arrives');
+is(scalar log_lines($node, qr/relay .* is waiting/), 0, 'and its acknowledgement was not overdue');
 
 # A reader's old snapshot is in nobody's way either.
 my $reader = $node->background_psql('postgres');
