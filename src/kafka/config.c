@@ -40,7 +40,7 @@ static const Property producer_properties[] = {
 	/* soon known to be missing, and tried again: others don't wait behind it */
 	{"topic.metadata.propagation.max.ms", "1000"},
 	{"partitioner", "murmur2_random"},	/* the Java client's and KafkaJS's */
-	{"linger.ms", "0"},
+	{"linger.ms", "2"},			/* at most: see kafka_producer_push() */
 	/* bounded memory: the default is 1 GiB */
 	{"queue.buffering.max.kbytes", "32768"},
 	{"queue.buffering.max.messages", "50000"},

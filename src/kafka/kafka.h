@@ -210,6 +210,12 @@ typedef struct KafkaDelivery
 extern KafkaSendResult kafka_producer_send(KafkaClient *client, const KafkaRecord *record,
 										   KafkaFailure *failure);
 
+/*
+ * What was sent goes to the broker now, as one request for each partition; it would
+ * else within 2 ms. Takes 1 ms at most, and may serve the client.
+ */
+extern void kafka_producer_push(KafkaClient *client);
+
 /* The reports since the last kafka_producer_forget_deliveries(); the client's memory. */
 extern size_t kafka_producer_deliveries(KafkaClient *client, const KafkaDelivery **deliveries);
 extern void kafka_producer_forget_deliveries(KafkaClient *client);

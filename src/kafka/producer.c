@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PUSH_MS	1
+
 /* Called by librdkafka, in the main thread, while the client is served. */
 void
 kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
@@ -97,4 +99,14 @@ kafka_producer_send(KafkaClient *client, const KafkaRecord *record, KafkaFailure
 		return KAFKA_SEND_FULL;
 	kafka_failure_set(failure, code, NULL);
 	return KAFKA_SEND_FAILED;
+}
+
+/*
+ * Without linger.ms librdkafka's thread would wake with the first message and send
+ * that alone. A flush has it send all at once, if it goes on until that thread woke.
+ */
+void
+kafka_producer_push(KafkaClient *client)
+{
+	(void) rd_kafka_flush(client->rk, PUSH_MS);
 }

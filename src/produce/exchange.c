@@ -20,8 +20,8 @@
 #include "compat.h"
 #include "produce/produce.h"
 
-#define READ_ROWS			1000	/* a transaction */
-#define READ_BYTES			(8 * 1024 * 1024)
+#define READ_ROWS			5000	/* a transaction */
+#define READ_BYTES			(4 * 1024 * 1024)
 #define MOST_RANGES			1000	/* of a gap, looked up by one query */
 
 typedef enum ExchangePhase

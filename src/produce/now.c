@@ -17,8 +17,6 @@
 
 #include "produce/produce.h"
 
-#define GATHER_MS	5			/* at most */
-
 PG_FUNCTION_INFO_V1(nexus_produce_now_prospect);
 PG_FUNCTION_INFO_V1(nexus_produce_now_text);
 PG_FUNCTION_INFO_V1(nexus_produce_now_jsonb);
@@ -133,23 +131,6 @@ may_take(const Relay *relay)
 	return !relay_looks_for_culprit(relay) || relay->in_flight == 0;
 }
 
-/*
- * While calls are in flight others gather, to go to the broker as one request, for
- * which it needs hardly longer than for one message. But not for long, or those to a
- * partition that hangs would hold up all.
- */
-static bool
-is_gathering(const Relay *relay)
-{
-	return relay->calls_in_flight > 0 && GetCurrentTimestamp() < relay->gather_until;
-}
-
-TimestampTz
-now_next_look(const Relay *relay)
-{
-	return pg_atomic_read_u64(&MyJob->calls) != relay->calls_seen && is_gathering(relay) ? relay->gather_until : 0;
-}
-
 bool
 now_keeps_rows_back(const Relay *relay)
 {
@@ -164,9 +145,9 @@ now_take_calls(Relay *relay)
 	int			i = 0;
 	bool		left = false;
 
-	if (calls == relay->calls_seen || !relay->link.reachable || !may_take(relay) || is_gathering(relay))
+	if (calls == relay->calls_seen || !relay->link.reachable || !may_take(relay) ||
+		(relay->gathering && relay->noutgoing == 0))
 		return;
-	relay->gather_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GATHER_MS);
 	relay->call_is_alone = relay->calls_to_isolate > 0;
 	while ((call = call_take_next(&i)) != NULL)
 	{
@@ -202,7 +183,8 @@ now_answer(Relay *relay, const KafkaDelivery *delivery)
 	Call	   *call = call_of_ticket(delivery->id);
 	CallAnswer	answer = {.partition = delivery->partition,.offset = delivery->offset};
 
-	relay->calls_in_flight--;
+	if (--relay->calls_in_flight == 0)
+		handover_calls_answered(relay);
 	if (call == NULL)
 		return;
 	if (kafka_fate(delivery->code) == KAFKA_FATE_BATCH_REFUSED && !relay->call_is_alone)

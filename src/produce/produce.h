@@ -9,6 +9,7 @@
  * now.c		nexus_produce_now: past it, with the broker's answer
  * gaps.c		ids of the outbox that are still to be looked up
  * relay.c		the worker that publishes the outbox: its loop
+ * handover.c	when what waits is handed to librdkafka
  * exchange.c	its transaction: settled rows are deleted, new ones read
  * send.c		rows to the broker, acknowledgements and refusals back
  * topics.c		nexus_create_topic and nexus_topics, as the relay serves them
@@ -169,9 +170,17 @@ typedef struct Relay
 	/* now.c: likewise for calls */
 	uint64		calls_seen;		/* MyJob->calls when they were looked at */
 	int			calls_in_flight;
-	TimestampTz gather_until;	/* those that come while others are in flight wait so long at most */
 	int			calls_to_isolate;	/* so many are sent alone */
 	bool		call_is_alone;	/* the one in flight was */
+
+	/* handover.c */
+	bool		open;			/* what waits may be handed over */
+	TimestampTz closed_since;	/* the last time that something was */
+	int64		longest_closed; /* microseconds */
+	int			stuck;			/* in flight, not counted */
+	int			last_calls;		/* so many calls went together */
+	bool		gathering;		/* calls that wait have to wait for others, if nothing else is to be handed over */
+	TimestampTz comeback_until; /* at most */
 
 	/* overdue.c */
 	int64		highest_sent;
@@ -224,10 +233,19 @@ extern KafkaSendResult relay_send_row(Relay *relay, const OutboxRow *row, KafkaF
 
 /* ---- now.c ---- */
 extern void now_take_calls(Relay *relay);
-extern TimestampTz now_next_look(const Relay *relay);	/* 0: no need */
 extern void now_answer(Relay *relay, const KafkaDelivery *delivery);
 extern bool now_keeps_rows_back(const Relay *relay);
 extern void now_answer_left_over(void);
+
+/* ---- handover.c ---- */
+
+/* Sets relay->open and relay->gathering; whoever calls from then on wakes the relay, if it has to know. */
+extern void handover_look(Relay *relay);
+extern TimestampTz handover_next_look(const Relay *relay);	/* 0: no need */
+
+/* So many were handed over. */
+extern void handover_done(Relay *relay, int rows, int calls);
+extern void handover_calls_answered(Relay *relay);
 
 /* ---- topics.c ---- */
 extern bool topics_take_call(Relay *relay, Call *call);

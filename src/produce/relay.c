@@ -116,6 +116,20 @@ work(void)
 		job_set_state(MyJob, JOB_RUNNING, NULL);
 }
 
+static void
+hand_over(void)
+{
+	int			rows = relay.in_flight;
+	int			calls = relay.calls_in_flight;
+
+	handover_look(&relay);
+	if (!relay.open)
+		return;
+	now_take_calls(&relay);
+	relay_send(&relay);
+	handover_done(&relay, relay.in_flight - rows, relay.calls_in_flight - calls);
+}
+
 static long
 sleep_time(void)
 {
@@ -128,8 +142,8 @@ sleep_time(void)
 		next = due != 0 ? Min(relay.next_look, due) : relay.next_look;
 	if (overdue_next_look(&relay) != 0)
 		next = Min(next, overdue_next_look(&relay));
-	if (now_next_look(&relay) != 0)
-		next = Min(next, now_next_look(&relay));
+	if (handover_next_look(&relay) != 0)
+		next = Min(next, handover_next_look(&relay));
 	if (relay.retry_at != 0)
 		next = Min(next, relay.retry_at);
 	else if (relay.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.nsettled > 0))
@@ -220,10 +234,10 @@ nexus_relay_main(Datum arg)
 			worker_restart();
 		watch_link();
 		relay_take_deliveries(&relay);
-		now_take_calls(&relay);
+		hand_over();
 		flush_note_request(&relay);
 		work();
-		relay_send(&relay);
+		hand_over();
 		overdue_watch(&relay);
 		flush_answer(&relay);
 		(void) worker_wait(kafka_client_fd(relay.link.client), sleep_time());

@@ -80,6 +80,7 @@ start_shared_memory(void)
 			pg_atomic_init_u64(&job->reported, 0);
 			pg_atomic_init_u64(&job->resumes, 0);
 			pg_atomic_init_u64(&job->calls, 0);
+			pg_atomic_init_u64(&job->calls_wanted, 0);
 			pg_atomic_init_u64(&job->wakes, 0);
 		}
 	}
@@ -301,11 +302,8 @@ job_set_error(Job *job, int sqlstate, const char *message)
 }
 
 static void
-wake(Job *job, pg_atomic_uint64 *reason)
+set_latch(Latch *latch)
 {
-	Latch	   *latch = job->latch;
-
-	pg_atomic_fetch_add_u64(reason, 1);
 	if (latch)
 		SetLatch(latch);
 }
@@ -313,14 +311,17 @@ wake(Job *job, pg_atomic_uint64 *reason)
 void
 job_wake(Job *job)
 {
-	if (job)
-		wake(job, &job->wakes);
+	if (job == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&job->wakes, 1);
+	set_latch(job->latch);
 }
 
 void
 job_wake_for_call(Job *job)
 {
-	wake(job, &job->calls);
+	if (pg_atomic_add_fetch_u64(&job->calls, 1) >= pg_atomic_read_u64(&job->calls_wanted))
+		set_latch(job->latch);
 }
 
 void

@@ -136,6 +136,7 @@ typedef struct Job
 	pg_atomic_uint64 refused;	/* messages that went to the dead letters, ever */
 	pg_atomic_uint64 reported;	/* messages of which nexus_consume has told */
 	pg_atomic_uint64 calls;		/* of backends, ever (calls.c): the relay looks when there are more */
+	pg_atomic_uint64 calls_wanted;	/* while there are fewer, one more need not wake it */
 	pg_atomic_uint64 wakes;		/* for any other reason, such as a commit: likewise */
 	pg_atomic_uint64 resumes;	/* calls of nexus_resume: a stopped worker tries again */
 	ConditionVariable answered_cv;

@@ -46,7 +46,7 @@ print $answers encode_json({
 	port => $node->port,
 	user => scalar getpwuid($>) }) . "\n";
 
-my ($cluster, $far, @far_outputs);
+my ($cluster, $far, $way);
 my %commands = (
 	topic => sub { $kafka->create_topic(@_) },
 	cluster => sub {
@@ -60,7 +60,7 @@ my %commands = (
 
 		$far = NexusKafka::Broker->new(start => 0,
 			conf => { 'advertised.listeners' => "PLAINTEXT://127.0.0.1:$port" });
-		start_far($port, $far->bootstrap, $ms);
+		$way = start_way($port, $far->bootstrap, $ms);
 		$far->start;
 		$far->create_topic($topic);
 		$node->reconfigure('nexus_kafka.bootstrap_servers' => "127.0.0.1:$port");
@@ -70,20 +70,20 @@ my %commands = (
 			'nexus_kafka.config_file' => '',
 			'nexus_kafka.bootstrap_servers' => $kafka->bootstrap);
 		$_->kill9 for $cluster ? $cluster->nodes : (), $far // ();
-		($cluster, $far) = ();
+		kill('KILL', $way->{pid}) if $way;
+		($cluster, $far, $way) = ();
 	});
 
-# Ends with this process.
-sub start_far
+# The far broker's proxy: its process, which ends with this one, and its output.
+sub start_way
 {
 	my ($port, $bootstrap, $ms) = @_;
 	my ($to_port) = $bootstrap =~ /(\d+)$/;
 
-	open(my $output, '-|', 'setpriv', '--pdeathsig', 'KILL', "$FindBin::RealBin/far.py", $port, $to_port, $ms)
+	my $pid = open(my $output, '-|', 'setpriv', '--pdeathsig', 'KILL', "$FindBin::RealBin/far.py", $port, $to_port, $ms)
 	  or die "far.py: $!";
 	readline($output) // die 'far.py does not listen';
-	push @far_outputs, $output;
-	return;
+	return { pid => $pid, output => $output };
 }
 
 while (defined(my $line = readline(STDIN)))

@@ -28,7 +28,8 @@ my %conf = (
 	'transaction.state.log.replication.factor' => $nodes,
 	'transaction.state.log.min.isr' => 2);
 
-# Options: conf => { property => value, … }.
+# Options: conf => { property => value, … }, heap, flags => [ of the JVM, … ]: by default
+# small and soon up, for three share a small machine.
 sub new
 {
 	my ($class, %opt) = @_;
@@ -43,9 +44,8 @@ sub new
 			controller_port => $ports[ $id - 1 ],
 			voters => join(',', map { "$_\@127.0.0.1:$ports[$_ - 1]" } 1 .. $nodes),
 			join => $self->{nodes}[0],
-			# small and soon up, for three share a small machine
-			heap => '256m',
-			flags => ['-XX:TieredStopAtLevel=1'],
+			heap => $opt{heap} // '256m',
+			flags => $opt{flags} // ['-XX:TieredStopAtLevel=1'],
 			conf => { %conf, %{ $opt{conf} // {} } });
 	}
 	# one alone is no majority, and waits for others
