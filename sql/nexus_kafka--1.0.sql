@@ -144,7 +144,8 @@ COMMENT ON COLUMN @extschema@.nexus_outbox.connection IS
 CREATE TABLE @extschema@.nexus_topic_rights (
   role regrole NOT NULL CHECK (role::oid <> 0),
   topic text NOT NULL CHECK (topic ~ '^([a-zA-Z0-9._-]{1,249}|[a-zA-Z0-9._-]{0,248}[*])$'),
-  PRIMARY KEY (role, topic)
+  connection text NOT NULL DEFAULT '',
+  PRIMARY KEY (role, topic, connection)
 );
 COMMENT ON TABLE @extschema@.nexus_topic_rights IS
   'Who may produce to which topics with nexus_produce(topic, …) and nexus_produce_now(topic, …), besides having EXECUTE on them. A row for a role covers its members. Superusers and the extension''s owner may produce to all.';
@@ -152,6 +153,8 @@ COMMENT ON COLUMN @extschema@.nexus_topic_rights.role IS
   'A role; kept by its oid: one that is renamed keeps its rights, one that is made anew has none.';
 COMMENT ON COLUMN @extschema@.nexus_topic_rights.topic IS
   'A topic, or the beginning of topics'' names and an asterisk; * alone: all.';
+COMMENT ON COLUMN @extschema@.nexus_topic_rights.connection IS
+  'The section of nexus_kafka.config_file whose topics are meant; empty: the default connection; *: all.';
 
 /* Who may write a pipeline's row may choose its statement, and a superuser as its role.
  * Rights on all tables (pg_write_all_data) are not meant to be that. */

@@ -241,7 +241,7 @@ extern void catalog_dead_letter_renew(int64 id, const ErrorData *error);
 
 /* ---- topic_rights.c ---- */
 
-/* May the role produce to the topic? With the rights of the tables' owner, who may to all. */
-extern bool catalog_may_produce(Oid role, const char *topic);
+/* May the role produce to the connection's topic? With the rights of the tables' owner, who may to all. */
+extern bool catalog_may_produce(Oid role, const char *topic, const char *connection);
 
 #endif							/* NEXUS_TABLES_H */

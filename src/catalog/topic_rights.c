@@ -2,7 +2,8 @@
  * topic_rights.c
  *		nexus_topic_rights: which roles may produce to which topics.
  *
- * A topic is a name, or the beginning of names and an asterisk. Roles are kept by
+ * A topic is a name, or the beginning of names and an asterisk, and one of a
+ * connection; an asterisk is all of these. Roles are kept by
  * their oid, so that a renamed one keeps its rights, and one that is made later
  * under the name of a dropped one has none.
  */
@@ -16,15 +17,16 @@
 #include "catalog/tables.h"
 
 bool
-catalog_may_produce(Oid role, const char *topic)
+catalog_may_produce(Oid role, const char *topic, const char *connection)
 {
 	static CatalogQuery query = {
-		"SELECT role FROM @nexus_topic_rights WHERE topic OPERATOR(pg_catalog.=) $1"
+		"SELECT role FROM @nexus_topic_rights WHERE (topic OPERATOR(pg_catalog.=) $1"
 		" OR (pg_catalog.right(topic, 1) OPERATOR(pg_catalog.=) '*'"
-		" AND pg_catalog.starts_with($1, pg_catalog.left(topic, -1)))",
-		1, {TEXTOID}
+		" AND pg_catalog.starts_with($1, pg_catalog.left(topic, -1))))"
+		" AND connection OPERATOR(pg_catalog.=) ANY (ARRAY[$2, '*'])",
+		2, {TEXTOID, TEXTOID}
 	};
-	Datum		values[1] = {CStringGetTextDatum(topic)};
+	Datum		values[2] = {CStringGetTextDatum(topic), CStringGetTextDatum(connection)};
 	uint64		n;
 
 	if (has_privs_of_role(role, GetUserId()))

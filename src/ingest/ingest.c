@@ -159,9 +159,10 @@ static long
 learn(Ingest *ingest, const KafkaAnswer *answer)
 {
 	char	   *missing = topics_missing(ingest->pipeline, answer);
+	char	   *leaderless = topics_leaderless(ingest->pipeline, answer);
 
 	link_heard(&ingest->link);
-	link_note_topic(topics_include(ingest->pipeline, nexus_topic) ? answer : NULL);
+	link_note_topic(ingest->pipeline->connection == NULL && topics_include(ingest->pipeline, nexus_topic) ? answer : NULL);
 	if (missing && !(topics_any(ingest->pipeline, answer) && start_without_all_topics(ingest->pipeline)))
 	{
 		if (ingest->assigned)
@@ -179,6 +180,12 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	{
 		partitions_assign(ingest);	/* it tells once only, and again when begun anew */
 		return IN_TROUBLE_MS;
+	}
+	if (leaderless)
+	{
+		if (ingest->retry_at == 0)
+			job_set_state(MyJob, JOB_WAITING, "%s", leaderless);
+		return NO_TOPIC_DELAY_MS;
 	}
 	if (ingest->retry_at == 0)
 		job_set_state(MyJob, JOB_RUNNING, "%s", missing ? missing : "");

@@ -217,6 +217,7 @@ extern void topics_fill_question(const Pipeline *pipeline, KafkaQuestion *questi
 extern bool topics_include(const Pipeline *pipeline, const char *topic);
 extern bool topics_any(const Pipeline *pipeline, const KafkaAnswer *answer);
 extern char *topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer);
+extern char *topics_leaderless(const Pipeline *pipeline, const KafkaAnswer *answer);
 
 /* ---- partitions.c ---- */
 

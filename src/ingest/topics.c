@@ -101,3 +101,17 @@ topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer)
 	}
 	return topics_any(pipeline, answer) ? NULL : psprintf("no topic matches \"%s\"", pipeline->topic);
 }
+
+char *
+topics_leaderless(const Pipeline *pipeline, const KafkaAnswer *answer)
+{
+	for (size_t i = 0; i < answer->ntopics; i++)
+	{
+		const KafkaTopic *topic = &answer->topics[i];
+
+		if (topic->leaderless >= 0 && topics_include(pipeline, topic->name))
+			return psprintf("topic \"%s\", partition %d has no leader: the broker that has it is away, see nexus_topics()",
+							topic->name, topic->leaderless);
+	}
+	return NULL;
+}

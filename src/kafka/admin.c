@@ -71,10 +71,7 @@ kafka_create_topic(rd_kafka_t *rk, const KafkaNewTopic *topic, int timeout_ms, K
 static bool
 copy_topic(const struct rd_kafka_metadata_topic *from, KafkaTopic *to)
 {
-	to->name = strdup(from->topic);
-	to->npartitions = from->partition_cnt;
-	to->partitions = calloc(from->partition_cnt + 1, sizeof(KafkaPartition));
-	if (to->name == NULL || to->partitions == NULL)
+	if (!kafka_topic_fill(to, from) || (to->partitions = calloc(from->partition_cnt + 1, sizeof(KafkaPartition))) == NULL)
 		return false;
 	for (int i = 0; i < from->partition_cnt; i++)
 	{

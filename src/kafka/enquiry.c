@@ -68,15 +68,14 @@ out_of_memory(Enquirer *e)
 /* ---- metadata ---- */
 
 static bool
-add_topic(Enquirer *e, const char *name, int npartitions)
+add_topic(Enquirer *e, const struct rd_kafka_metadata_topic *topic)
 {
 	KafkaTopic *topics = realloc(e->answer.topics, (e->answer.ntopics + 1) * sizeof(KafkaTopic));
 
 	if (topics == NULL)
 		return out_of_memory(e);
 	e->answer.topics = topics;
-	topics[e->answer.ntopics++] = (KafkaTopic) {strdup(name), npartitions, NULL};
-	return true;
+	return kafka_topic_fill(&topics[e->answer.ntopics++], topic) || out_of_memory(e);
 }
 
 /* topic NULL: all, or (none wanted) a sign of life. */
@@ -104,7 +103,7 @@ ask_metadata(Enquirer *e, const char *topic)
 		if (topic == NULL && !e->all_topics)
 			break;
 		if (t->err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			ok = add_topic(e, t->topic, t->partition_cnt);
+			ok = add_topic(e, t);
 		else if (topic && t->err != RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
 		{
 			char		text[320];
@@ -328,6 +327,8 @@ copy_positions(Enquirer *e)
 		const rd_kafka_topic_partition_t *p = &e->positions->elems[i];
 
 		e->answer.positions[i] = (KafkaPosition) {strdup(p->topic), p->partition, p->offset};
+		if (e->answer.positions[i].topic == NULL)
+			return out_of_memory(e);
 		e->answer.npositions++;
 	}
 	return true;
@@ -417,12 +418,16 @@ note_new_topic(Enquirer *e, const KafkaNewTopic *topic)
 
 	if (settings == NULL)
 		return false;
-	for (size_t i = 0; i < topic->nsettings; i++)
-		settings[i] = (KafkaSetting) {strdup(topic->settings[i].name), strdup(topic->settings[i].value)};
 	e->create = *topic;
 	e->create.name = strdup(topic->name);
 	e->create.settings = settings;
-	return true;
+	for (size_t i = 0; i < topic->nsettings; i++)
+	{
+		settings[i] = (KafkaSetting) {strdup(topic->settings[i].name), strdup(topic->settings[i].value)};
+		if (settings[i].name == NULL || settings[i].value == NULL)
+			return false;
+	}
+	return e->create.name != NULL;
 }
 
 static bool
@@ -434,7 +439,8 @@ note_question(Enquirer *e, const KafkaQuestion *question)
 	if (question->ntopics > 0 && (e->topics = calloc(question->ntopics, sizeof(char *))) == NULL)
 		return false;
 	for (size_t i = 0; i < question->ntopics; i++)
-		e->topics[e->ntopics++] = strdup(question->topics[i]);
+		if ((e->topics[e->ntopics++] = strdup(question->topics[i])) == NULL)
+			return false;
 	if (question->npositions > 0)
 		e->positions = rd_kafka_topic_partition_list_new((int) question->npositions);
 	for (size_t i = 0; i < question->npositions; i++)
@@ -443,8 +449,8 @@ note_question(Enquirer *e, const KafkaQuestion *question)
 
 		rd_kafka_topic_partition_list_add(e->positions, p->topic, p->partition)->offset = p->offset;
 	}
-	if (question->group)
-		e->group = strdup(question->group);
+	if (question->group && (e->group = strdup(question->group)) == NULL)
+		return false;
 	e->describe = question->describe;
 	return question->create == NULL || note_new_topic(e, question->create);
 }

@@ -74,6 +74,9 @@ extern rd_kafka_conf_t *kafka_config_build(KafkaKind kind, const KafkaSetting *s
 /* producer.c */
 extern void kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque);
 
+/* topic.c: without its partitions; false: no memory */
+extern bool kafka_topic_fill(KafkaTopic *topic, const struct rd_kafka_metadata_topic *metadata);
+
 /* lanes.c */
 extern void kafka_lane_open(KafkaClient *client, const char *topic, int32_t partition);
 extern size_t kafka_lanes_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max);

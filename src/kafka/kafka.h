@@ -317,6 +317,7 @@ typedef struct KafkaTopic
 {
 	char	   *name;
 	int			npartitions;
+	int			leaderless;		/* the first partition without a leader, -1: none */
 	KafkaPartition *partitions; /* if asked for */
 } KafkaTopic;
 

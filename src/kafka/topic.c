@@ -1,8 +1,8 @@
 /*
  * topic.c
- *		Names of topics.
+ *		A topic: what its name may be, and what the broker tells of it.
  */
-#include "kafka/kafka.h"
+#include "kafka/internal.h"
 
 #include <string.h>
 
@@ -19,4 +19,14 @@ kafka_topic_is_valid(const char *name, size_t len)
 		if (name[i] == '\0' || strchr(characters, name[i]) == NULL)
 			return false;
 	return true;
+}
+
+bool
+kafka_topic_fill(KafkaTopic *topic, const struct rd_kafka_metadata_topic *metadata)
+{
+	*topic = (KafkaTopic) {strdup(metadata->topic), metadata->partition_cnt, -1, NULL};
+	for (int i = 0; i < metadata->partition_cnt && topic->leaderless < 0; i++)
+		if (metadata->partitions[i].leader < 0)
+			topic->leaderless = metadata->partitions[i].id;
+	return topic->name != NULL;
 }

@@ -29,22 +29,24 @@ check_topic(const char *topic)
 }
 
 pg_noreturn static void
-refuse_topic(const char *topic)
+refuse_topic(const char *topic, const char *connection)
 {
 	const char *role = GetUserNameFromId(GetUserId(), false);
+	const char *of = connection[0] ? psprintf(" of connection \"%s\"", connection) : "";
 
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied to produce to topic \"%s\"", topic),
+			 errmsg("permission denied to produce to topic \"%s\"%s", topic, of),
 			 errdetail("nexus_topic_rights has no row of the topic for role \"%s\" or one that it belongs to.", role),
-			 errhint("INSERT INTO %s.nexus_topic_rights (role, topic) VALUES (%s, %s)",
+			 errhint("INSERT INTO %s.nexus_topic_rights (role, topic, connection) VALUES (%s, %s, %s)",
 					 quote_identifier(get_namespace_name(catalog_schema())),
-					 quote_literal_cstr(quote_identifier(role)), quote_literal_cstr(topic))));
+					 quote_literal_cstr(quote_identifier(role)), quote_literal_cstr(topic),
+					 quote_literal_cstr(connection))));
 }
 
 /* EXECUTE is not enough: the caller's role must be allowed the topic. */
 static void
-check_right(FunctionCallInfo fcinfo, const char *topic)
+check_right(FunctionCallInfo fcinfo, const char *topic, const char *connection)
 {
 	CatalogRights rights;
 	bool		allowed;
@@ -54,11 +56,11 @@ check_right(FunctionCallInfo fcinfo, const char *topic)
 	SPI_connect();
 	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
 	rights = catalog_assume_owner();
-	allowed = catalog_may_produce(rights.user, topic);
+	allowed = catalog_may_produce(rights.user, topic, connection);
 	catalog_resume_caller(rights);
 	SPI_finish();
 	if (!allowed)
-		refuse_topic(topic);
+		refuse_topic(topic, connection);
 }
 
 static void
@@ -258,7 +260,7 @@ fill_message(FunctionCallInfo fcinfo, bytea *key, bytea *value, int connection, 
 				 errmsg("topic must not be null")));
 	message->topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check_topic(message->topic);
-	check_right(fcinfo, message->topic);
+	check_right(fcinfo, message->topic, message->connection);
 	if (!PG_ARGISNULL(4) && message->partition < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -5,7 +5,7 @@
 
 Parts: ingest (against COPY and raw consume), relay (against raw produce), produce
 (nexus_produce against INSERT), now (nexus_produce_now, 50 backends against 1), latency,
-idle, workers (2 against 1), backlog (2 million messages behind: memory).
+far (CPU of the relay, broker 10 ms away), idle, workers (2 against 1), backlog (2 million messages behind: memory).
 Each figure is the median of the rounds; what is compared runs in turn, on the same rows.
 Ends with a table in Markdown.
 """

@@ -215,8 +215,7 @@ def write_scripts(system, cursor):
         FROM nexus_outbox""")
     cursor.execute('ROLLBACK')
     for name, sql in (('produce', call), ('insert', ' '.join(insert.split()))):
-        with open(os.path.join(system.directory, f'{name}.sql'), 'w', encoding='utf-8') as script:
-            script.write(sql + '\n')
+        write_script(system, name, sql)
 
 
 def stop_relay(cursor):
@@ -238,12 +237,25 @@ def compare_produce(system, options, report, protocol, circumstances):
 
 def pgbench_us(system, options, protocol, script, clients=1):
     """Microseconds from one transaction to the next."""
-    environment = {**os.environ, 'PGOPTIONS': '-c synchronous_commit=off -c nexus_kafka.topic=bench-produce'}
-    output = subprocess.run(
-        ['pgbench', '-n', '-c', str(clients), '-j', '2', '-M', protocol, '-T', str(options.seconds), '-h', system.host,
-         '-p', str(system.port), '-U', system.user, '-f', os.path.join(system.directory, f'{script}.sql'), 'bench'],
-        check=True, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    output = run_pgbench(system, options, script, '-M', protocol, '-c', str(clients))
     return 1e6 / float(re.search(r'tps = ([\d.]+)', output)[1])
+
+
+def write_script(system, name, sql):
+    with open(script_path(system, name), 'w', encoding='utf-8') as script:
+        script.write(sql + '\n')
+
+
+def run_pgbench(system, options, script, *args):
+    environment = {**os.environ, 'PGOPTIONS': '-c synchronous_commit=off -c nexus_kafka.topic=bench-produce'}
+    return subprocess.run(
+        ['pgbench', '-n', '-j', '2', '-T', str(options.seconds), *args, '-h', system.host, '-p', str(system.port),
+         '-U', system.user, '-f', script_path(system, script), 'bench'],
+        check=True, text=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
+
+def script_path(system, name):
+    return os.path.join(system.directory, f'{name}.sql')
 
 
 # ---------------------------------------------------------------- nexus_produce_now
@@ -251,20 +263,19 @@ def pgbench_us(system, options, protocol, script, clients=1):
 def now(system, options, report):
     """Calls a second that each wait for the broker's answer: one backend, and 50."""
     system.create_topic('bench-now')
-    with open(os.path.join(system.directory, 'now.sql'), 'w', encoding='utf-8') as script:
-        script.write(f"SELECT nexus_produce_now('bench-now', '{'x' * 350}');\n")
+    write_script(system, 'now', f"SELECT nexus_produce_now('bench-now', '{'x' * 350}');")
     compare_now(system, options, report, 'one broker')
-    with system.far_broker('bench-now', 1):
-        compare_now(system, options, report, 'one broker, 1 to 2 ms away each way')
-    with system.three_brokers('bench-now'):
-        compare_now(system, options, report, 'three brokers by SASL_SSL, min.insync.replicas 2')
+    for milliseconds, away in (0, ''), (1, ', 1 to 2 ms away each way'):
+        with system.three_brokers('bench-now', milliseconds):
+            compare_now(system, options, report, f'three brokers by SASL_SSL, min.insync.replicas 2{away}')
 
 
 def compare_now(system, options, report, circumstances):
     rates = {1: [], 50: []}
     with system.fresh_database() as cursor:
         wait(cursor, "SELECT state FROM nexus_status WHERE kind = 'outbox'", 'running')
-        pgbench_us(system, options, 'prepared', 'now', 50)  # the brokers' JVMs get slow code only at first
+        for _ in range(3):
+            pgbench_us(system, options, 'prepared', 'now', 50)  # the brokers' JVMs have slow code only at first
         for _ in range(options.rounds):
             for clients, taken in rates.items():
                 taken.append(1e6 / pgbench_us(system, options, 'prepared', 'now', clients))
@@ -319,4 +330,22 @@ def observed(pid):
     return processes.wakeups(pid), processes.thread_wakeups(pid), processes.cpu_seconds(pid)
 
 
-ALL = {part.__name__: part for part in (ingest, relay, produce, now, latency, idle, workers, backlog)}
+# ---------------------------------------------------------------- a broker that is far off
+
+def far(system, options, report):
+    """CPU time of the relay while rows come at a rate, and the broker is 10 to 20 ms away each way."""
+    write_script(system, 'far', f"SELECT nexus_produce('bench-far', '{'x' * 350}');")
+    with system.far_broker('bench-far', 10), system.fresh_database() as cursor:
+        wait(cursor, "SELECT state FROM nexus_status WHERE kind = 'outbox'", 'running')
+        pid = scalar(cursor, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'nexus_kafka relay'")
+        for rate in 200, 2000:
+            cores = []
+            for _ in range(options.rounds):
+                before, start = processes.cpu_seconds(pid), time.monotonic()
+                run_pgbench(system, options, 'far', '-c', '4', '-R', str(rate))
+                cores.append((processes.cpu_seconds(pid) - before) / (time.monotonic() - start))
+            report.add(f'relay, {rate} rows/s, broker 10 to 20 ms away each way',
+                       f'{statistics.median(cores):.3f} cores')
+
+
+ALL = {part.__name__: part for part in (ingest, relay, produce, now, latency, far, idle, workers, backlog)}

@@ -2,10 +2,9 @@
 # The broker and the server of the benchmark, by the modules of the tests. Says where
 # they are, as JSON, then obeys lines of its standard input and answers each with "done":
 #   topic NAME PARTITIONS      made on the broker
-#   cluster NAME PARTITIONS    the server uses a cluster of three brokers, which has that
-#                              topic, by SASL_SSL
-#   far NAME MS                it uses another broker, which has that topic, and is so far
-#                              off each way
+#   cluster NAME MS            the server uses a cluster of three brokers, which has that
+#                              topic, by SASL_SSL, and is so far off each way
+#   far NAME MS                likewise another broker, without TLS
 #   single                     it uses the broker again
 # All end with the input.
 use strict;
@@ -46,21 +45,28 @@ print $answers encode_json({
 	port => $node->port,
 	user => scalar getpwuid($>) }) . "\n";
 
-my ($cluster, $far, $way);
+my ($cluster, $far, @ways);
 my %commands = (
 	topic => sub { $kafka->create_topic(@_) },
 	cluster => sub {
-		$cluster = NexusKafka::BrokerCluster->new;
-		$cluster->create_topic(@_);
+		my ($topic, $ms) = @_;
+
+		# as in earnest, not as in tests
+		$cluster = NexusKafka::BrokerCluster->new(heap => '512m', flags => [], node_conf => sub {
+			my ($node) = @_;
+
+			return 'advertised.listeners' => join ',', 'PLAINTEXT://' . $node->bootstrap,
+			  'SASL_SSL://localhost:' . way_to($node->sasl_bootstrap, $ms);
+		});
+		$cluster->create_topic($topic, 1);
 		$node->reconfigure('nexus_kafka.config_file' => $node->sasl_ssl_file($cluster));
 	},
 	far => sub {
 		my ($topic, $ms) = @_;
-		my $port = NexusKafka::Broker::free_port();
 
-		$far = NexusKafka::Broker->new(start => 0,
-			conf => { 'advertised.listeners' => "PLAINTEXT://127.0.0.1:$port" });
-		$way = start_way($port, $far->bootstrap, $ms);
+		$far = NexusKafka::Broker->new(start => 0);
+		my $port = way_to($far->bootstrap, $ms);
+		$far->configure('advertised.listeners' => "PLAINTEXT://127.0.0.1:$port");
 		$far->start;
 		$far->create_topic($topic);
 		$node->reconfigure('nexus_kafka.bootstrap_servers' => "127.0.0.1:$port");
@@ -70,20 +76,23 @@ my %commands = (
 			'nexus_kafka.config_file' => '',
 			'nexus_kafka.bootstrap_servers' => $kafka->bootstrap);
 		$_->kill9 for $cluster ? $cluster->nodes : (), $far // ();
-		kill('KILL', $way->{pid}) if $way;
-		($cluster, $far, $way) = ();
+		kill('KILL', $_->{pid}) for @ways;
+		($cluster, $far, @ways) = ();
 	});
 
-# The far broker's proxy: its process, which ends with this one, and its output.
-sub start_way
+# The port by which a broker is reached so much later.
+sub way_to
 {
-	my ($port, $bootstrap, $ms) = @_;
+	my ($bootstrap, $ms) = @_;
 	my ($to_port) = $bootstrap =~ /(\d+)$/;
+	return $to_port if !$ms;
 
+	my $port = NexusKafka::Broker::free_port();
 	my $pid = open(my $output, '-|', 'setpriv', '--pdeathsig', 'KILL', "$FindBin::RealBin/far.py", $port, $to_port, $ms)
 	  or die "far.py: $!";
+	push @ways, { pid => $pid, output => $output };
 	readline($output) // die 'far.py does not listen';
-	return { pid => $pid, output => $output };
+	return $port;
 }
 
 while (defined(my $line = readline(STDIN)))

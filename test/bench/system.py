@@ -68,9 +68,9 @@ class System:
         self._order(f'topic {topic} {partitions}')
 
     @contextlib.contextmanager
-    def three_brokers(self, topic):
-        """Meanwhile the server uses a cluster of three, with that topic, by SASL_SSL."""
-        self._order(f'cluster {topic} 1')
+    def three_brokers(self, topic, milliseconds):
+        """Meanwhile the server uses a cluster of three, with that topic, by SASL_SSL, that is so far off each way."""
+        self._order(f'cluster {topic} {milliseconds}')
         try:
             yield
         finally:

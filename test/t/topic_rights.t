@@ -55,6 +55,17 @@ may('shop', 'shopX', 0, 'and a dot is a dot');
 sql(q(INSERT INTO nexus_topic_rights VALUES ('clerk', '*')));
 may('clerk', 'anything', 1, 'an asterisk is all');
 may('shop', 'anything', 0, 'and a member\'s right is not the group\'s');
+# A right is one of a connection.
+my $other = q(SET ROLE shop; SELECT nexus_produce('orders', '1'::jsonb, connection => 'other'));
+sqlstate_is($node, 'postgres', $other, '42501', 'the right to a topic is one of the default connection');
+($rc, $out, $err) = $node->psql('postgres', $other);
+like($err, qr/to topic "orders" of connection "other".*HINT: +(INSERT INTO public\.nexus_topic_rights .*)/s, 'the error says so');
+$err =~ /HINT: +(.*)/ and sql($1);
+sqlstate_is($node, 'postgres', "BEGIN; $other; ROLLBACK", '00000', 'or of the one that it names');
+sql(q(INSERT INTO nexus_topic_rights VALUES ('shop', 'everywhere', '*')));
+sqlstate_is($node, 'postgres', qq(BEGIN; SET ROLE shop; SELECT nexus_produce('everywhere', '1'::jsonb, connection => $_); ROLLBACK),
+	'00000', "an asterisk is all connections: $_") for qw('other' 'another' NULL);
+sql(q(DELETE FROM nexus_topic_rights WHERE connection <> ''));
 for my $bad ('', '*a', 'a*b', '**', 'a b', '%', '^a', 'x' x 250)
 {
 	sqlstate_is($node, 'postgres', "INSERT INTO nexus_topic_rights VALUES ('shop', '$bad')", '23514', "'$bad' is no topic");

@@ -24,9 +24,13 @@ $node->safe_psql('postgres', <<'END');
 CREATE TABLE numbers (n bigint, received_at timestamptz DEFAULT clock_timestamp());
 SELECT nexus_create_pipeline('numbers', topic => 'numbers',
 	statement => $$INSERT INTO numbers (n) SELECT (value->>'n')::bigint FROM nexus_messages()$$);
+SELECT nexus_create_topic('single', 3, 1);
+CREATE TABLE single (n bigint);
+SELECT nexus_create_pipeline('single', topic => 'single',
+	statement => $$INSERT INTO single SELECT value::bigint FROM nexus_messages()$$);
 END
 runs_ok($node, 'postgres');
-$node->poll_status('postgres', 'pipeline', 'numbers', 'running');
+$node->poll_status('postgres', 'pipeline', $_, 'running') for qw(numbers single);
 
 my @pids = worker_pids();
 my $clients_running = clients_start($node, ('postgres') x $clients);
@@ -104,17 +108,26 @@ sub leader_killed
 	});
 	isnt($kafka->leader($prospects)->node_id, $leader->node_id, 'another broker leads');
 
-	my $id = $node->safe_psql('postgres', q(SELECT nexus_produce('strict', 'x')->>'messageId'));
+	# of three partitions without a second replica each broker has one
+	my $gone = $node->poll_status('postgres', 'pipeline', 'single', 'waiting');
+	like($gone->{reason}, qr/topic "single", partition \d has no leader/, "what has no leader shows ($gone->{reason})");
+
+	my @sent = split ' ', $node->safe_psql('postgres',
+		q(SELECT nexus_produce('strict', 'x')->>'messageId' FROM generate_series(1, 20)));
+	flows_ok('while twenty messages wait for a third replica');
 	sqlstate_is($node, 'postgres', q(SELECT nexus_produce_now('strict', 'x', timeout => '2 s')), '08007',
 		'too few replicas in sync: not known to arrive');
-	is($node->safe_psql('postgres', "SELECT count(*) FROM nexus_outbox WHERE message_id = '$id'"), 1,
-		'and the outbox keeps its message');
+	my $kept = sprintf q(SELECT count(*) FROM nexus_outbox WHERE message_id IN (%s)), join ', ', map { "'$_'" } @sent;
+	is($node->safe_psql('postgres', $kept), 20, 'and the outbox keeps its messages');
 	$leader->start;
 	$kafka->wait_in_sync;
 	is($node->safe_psql('postgres', in_sync($prospects)), 3, 'nexus_topics: all replicas are in sync again');
-	$node->wait_for_query('postgres', "SELECT count(*) FROM nexus_outbox WHERE message_id = '$id'", 0);
+	$node->wait_for_query('postgres', $kept, 0);
 	my @ids = $kafka->kcat('-C', '-q', '-e', '-t', 'strict', '-f', '%h\n') =~ /nexus-message-id=(\S+)/g;
-	is(scalar(grep { $_ eq $id } @ids), 1, 'it arrived, once');
+	my %arrived;
+	$arrived{$_}++ for @ids;
+	is_deeply([ map { $arrived{$_} } @sent ], [ (1) x @sent ], 'they arrived, once each');
+	$node->poll_status('postgres', 'pipeline', 'single', 'running');
 	return;
 }
 

@@ -28,8 +28,8 @@ my %conf = (
 	'transaction.state.log.replication.factor' => $nodes,
 	'transaction.state.log.min.isr' => 2);
 
-# Options: conf => { property => value, … }, heap, flags => [ of the JVM, … ]: by default
-# small and soon up, for three share a small machine.
+# Options: conf => { property => value, … }; node_conf => a sub that has a node's own ones;
+# heap, flags => [ of the JVM, … ]: by default small and soon up, for three share a small machine.
 sub new
 {
 	my ($class, %opt) = @_;
@@ -47,6 +47,10 @@ sub new
 			heap => $opt{heap} // '256m',
 			flags => $opt{flags} // ['-XX:TieredStopAtLevel=1'],
 			conf => { %conf, %{ $opt{conf} // {} } });
+	}
+	if ($opt{node_conf})
+	{
+		$_->configure($opt{node_conf}->($_)) for $self->nodes;
 	}
 	# one alone is no majority, and waits for others
 	$_->launch for $self->nodes;
