@@ -101,7 +101,7 @@ sub wait_in_sync
 	my ($self) = @_;
 
 	return $self->_wait_for('all replicas to be in sync', sub {
-		return !grep { @{ $_->{isrs} } < $nodes } map { @{ $_->{partitions} } } @{ $_[0]{topics} };
+		return !grep { @{ $_->{isrs} } < @{ $_->{replicas} } } map { @{ $_->{partitions} } } @{ $_[0]{topics} };
 	});
 }
 
