@@ -26,6 +26,8 @@
 
 #define LOOK_TIMEOUT_MS		5000
 #define LOOK_EVERY_MS		20000
+#define LOOK_OFTEN_MS		3000
+#define LOOK_OFTEN_FOR_MS	30000	/* a broker that died is missed by the others so much later at most */
 #define NO_TOPIC_DELAY_MS	1000
 #define IN_TROUBLE_MS		5000
 #define MIRROR_EVERY_MS		5000
@@ -189,7 +191,9 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	}
 	if (ingest->retry_at == 0)
 		job_set_state(MyJob, JOB_RUNNING, "%s", missing ? missing : "");
-	return missing ? NO_TOPIC_DELAY_MS : LOOK_EVERY_MS;
+	if (missing)
+		return NO_TOPIC_DELAY_MS;
+	return GetCurrentTimestamp() < ingest->look_often_until ? LOOK_OFTEN_MS : LOOK_EVERY_MS;
 }
 
 /* The broker, or a topic, was gone: nothing is taken in before it is known to be the same. */
@@ -198,6 +202,16 @@ doubt(Ingest *ingest, int delay_ms)
 {
 	ingest->doubtful = true;
 	ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+}
+
+/* A broker may have died, and left a partition without a leader. */
+static void
+note_complaint(Ingest *ingest)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	ingest->look_often_until = TimestampTzPlusMilliseconds(now, LOOK_OFTEN_FOR_MS);
+	ingest->next_look = Min(ingest->next_look, TimestampTzPlusMilliseconds(now, LOOK_OFTEN_MS));
 }
 
 static void
@@ -522,6 +536,8 @@ nexus_ingest_main(Datum arg)
 		worker_service();
 		if (link_serve(&ingest->link))
 			doubt(ingest, 0);
+		if (kafka_client_complained(ingest->link.client))
+			note_complaint(ingest);
 		serve_requests(ingest);
 		look_if_due(ingest);
 		busy = fetch_and_take_in(ingest);

@@ -115,7 +115,8 @@ struct Ingest
 	uint64		taken_in;
 	XLogRecPtr	last_commit;
 
-	TimestampTz next_look;		/* for new partitions */
+	TimestampTz next_look;		/* for new partitions, and leaders */
+	TimestampTz look_often_until;
 	TimestampTz next_mirror;
 	bool		mirror_pending;
 	uint64		ticket;			/* request being served, 0: none */

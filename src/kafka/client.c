@@ -35,6 +35,7 @@ record_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 	KafkaClient *client = opaque;
 	char		text[sizeof(client->last_failure.text)];
 
+	client->complained = true;
 	if (code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION || kafka_fate(code) == KAFKA_FATE_NO_TOPIC)
 		client->topic_gone = true;
 	if (code == RD_KAFKA_RESP_ERR__FATAL)
@@ -346,6 +347,15 @@ kafka_client_lost(KafkaClient *client)
 
 	client->lost = false;
 	return lost;
+}
+
+bool
+kafka_client_complained(KafkaClient *client)
+{
+	bool		complained = client->complained;
+
+	client->complained = false;
+	return complained;
 }
 
 const KafkaFailure *

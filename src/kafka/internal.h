@@ -27,6 +27,7 @@ struct KafkaClient
 
 	KafkaFailure last_failure;
 	bool		lost;
+	bool		complained;
 	bool		fatal;
 
 	/* producer */

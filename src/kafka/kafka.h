@@ -86,6 +86,9 @@ extern void kafka_client_serve(KafkaClient *client);
 /* True once after every broker became unreachable. */
 extern bool kafka_client_lost(KafkaClient *client);
 
+/* True once after librdkafka complained of something, such as a broker that it lost. */
+extern bool kafka_client_complained(KafkaClient *client);
+
 /* What librdkafka complained of last, NULL: nothing since it was told to forget. */
 extern const KafkaFailure *kafka_client_last_failure(const KafkaClient *client);
 extern void kafka_client_forget_failure(KafkaClient *client);
