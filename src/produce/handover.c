@@ -14,8 +14,8 @@
  * That costs nothing: a broker needs hardly longer for a thousand messages than for
  * one, and so does the way there.
  *
- * Messages that aren't answered for a while, as of a partition without a leader, are
- * not counted any more, and from then on the wait is a short one.
+ * Messages that aren't answered in several times the time that others were, as of a
+ * partition without a leader or a topic that isn't there, are not counted any more.
  *
  * Those of nexus_produce_now who have an answer often have the next message at once.
  * So once there was more than one, as many are waited for, but no longer than half of
@@ -32,8 +32,10 @@
 #include "produce/produce.h"
 
 #define FEW					5	/* librdkafka's RD_KAFKA_IDEMP_MAX_INFLIGHT */
-#define LONG_US				250000
-#define SHORT_US			10000
+#define FIRST_CLOSED_US		250000	/* before any time is known */
+#define SHORTEST_CLOSED_US	10000
+#define LONGEST_CLOSED_US	1000000
+#define PATIENCE			4		/* round trips */
 #define LONGEST_COMEBACK_US	5000
 
 static int
@@ -42,20 +44,32 @@ in_flight(const Relay *relay)
 	return relay->in_flight + relay->calls_in_flight;
 }
 
-/* Answers that come open it, or time. */
+static TimestampTz
+closed_until(const Relay *relay)
+{
+	int64		longest = FIRST_CLOSED_US;
+
+	if (relay->round_trip > 0)
+		longest = Min(Max(PATIENCE * relay->round_trip, SHORTEST_CLOSED_US), LONGEST_CLOSED_US);
+	return relay->closed_since + longest;
+}
+
+/* Answers open it, or time. */
 static bool
 is_open(Relay *relay, TimestampTz now)
 {
 	relay->stuck = Min(relay->stuck, in_flight(relay));
 	if (in_flight(relay) - relay->stuck < FEW)
 	{
-		relay->longest_closed = LONG_US;
+		if (relay->timed && relay->stuck == 0)
+			relay->round_trip += (now - relay->closed_since - relay->round_trip) / (relay->round_trip ? 8 : 1);
+		relay->timed = false;
 		return true;
 	}
-	if (now < relay->closed_since + relay->longest_closed)
+	if (now < closed_until(relay))
 		return false;
 	relay->stuck = in_flight(relay);
-	relay->longest_closed = SHORT_US;
+	relay->round_trip = Max(relay->round_trip, now - relay->closed_since);
 	return true;
 }
 
@@ -85,7 +99,7 @@ TimestampTz
 handover_next_look(const Relay *relay)
 {
 	if (!relay->open)
-		return relay->closed_since + relay->longest_closed;
+		return closed_until(relay);
 	return relay->gathering ? relay->comeback_until : 0;
 }
 
@@ -95,7 +109,10 @@ handover_done(Relay *relay, int rows, int calls)
 	if (calls > 0)
 		relay->last_calls = calls;
 	if (rows + calls > 0)
+	{
 		relay->closed_since = GetCurrentTimestamp();
+		relay->timed = in_flight(relay) >= FEW;
+	}
 	if (calls > 0 || (rows > 0 && relay->caught_up))
 		kafka_producer_push(relay->link.client);
 }

@@ -176,7 +176,8 @@ typedef struct Relay
 	/* handover.c */
 	bool		open;			/* what waits may be handed over */
 	TimestampTz closed_since;	/* the last time that something was */
-	int64		longest_closed; /* microseconds */
+	bool		timed;			/* its answers are to tell the time that the broker takes */
+	int64		round_trip;		/* that, on average, in microseconds; 0: not known */
 	int			stuck;			/* in flight, not counted */
 	int			last_calls;		/* so many calls went together */
 	bool		gathering;		/* calls that wait have to wait for others, if nothing else is to be handed over */
