@@ -23,7 +23,8 @@ async function main () {
   await consumer.connect()
   await consumer.subscribe({ topic, fromBeginning: true })
   await new Promise((resolve, reject) => {
-    consumer.on(consumer.events.CRASH, ({ payload }) => reject(payload.error))
+    // where it restarts by itself, the broker's coordinator is only loading its groups
+    consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || reject(payload.error))
     consumer.run({
       eachBatch: async ({ batch }) => {
         for (const message of batch.messages.slice(0, left)) {

@@ -14,7 +14,8 @@ async function main () {
   const consumer = kafka.consumer({ groupId: 'nexus-consumer-group' })
 
   process.once('SIGTERM', () => consumer.disconnect().catch(fail))
-  consumer.on(consumer.events.CRASH, ({ payload }) => fail(payload.error))
+  // where it restarts by itself, the broker's coordinator is only loading its groups
+  consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || fail(payload.error))
   await consumer.connect()
   await consumer.subscribe({ topic, fromBeginning: true })
   await consumer.run({
