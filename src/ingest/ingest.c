@@ -138,6 +138,8 @@ ask(Ingest *ingest)
 	}
 	if (kafka_ask(ingest->link.client, &question))
 		ingest->asked_ends = ingest->ticket && ingest->nquestions == 0 && ingest->assigned;
+	else						/* no memory */
+		ingest->next_look = ingest->link.next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_TOPIC_DELAY_MS);
 	pfree(ends);
 }
 
@@ -183,6 +185,7 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 		partitions_assign(ingest);	/* it tells once only, and again when begun anew */
 		return IN_TROUBLE_MS;
 	}
+	ingest->leaderless = leaderless != NULL;
 	if (leaderless)
 	{
 		if (ingest->retry_at == 0)
@@ -223,6 +226,9 @@ take_answer(Ingest *ingest)
 		return;
 	if (answer.failure.code != 0)
 	{
+		if (ingest->leaderless && ingest->retry_at == 0)
+			job_set_state(MyJob, JOB_UNREACHABLE, "%s", answer.failure.text);
+		ingest->leaderless = false;
 		link_trouble(&ingest->link, &answer.failure);
 		ingest->next_look = ingest->link.next_probe;
 	}
@@ -336,7 +342,7 @@ take_in(Ingest *ingest)
 	{
 		case APPLY_DONE:
 			link_alive(&ingest->link);
-			if (ingest->retry_at != 0)
+			if (ingest->retry_at != 0 && !ingest->leaderless)
 				job_set_state(MyJob, JOB_RUNNING, NULL);
 			ingest->retry_at = 0;
 			note_progress(ingest);
@@ -445,12 +451,14 @@ sleep_time(Ingest *ingest, bool behind)
 {
 	long		timeout = -1;
 
-	if (!kafka_asking(ingest->link.client))
-		timeout = until(ingest->next_look, timeout);
-	if (!ingest->link.reachable && link_probe_timeout(&ingest->link) >= 0)
-		timeout = until(ingest->link.next_probe, timeout);
 	if (!batch_is_empty(ingest->batch))
-		timeout = until(ingest->retry_at, timeout);
+		timeout = until(ingest->retry_at, timeout); /* until then nobody looks */
+	else if (!kafka_asking(ingest->link.client))
+	{
+		timeout = until(ingest->next_look, timeout);
+		if (link_probe_timeout(&ingest->link) >= 0)
+			timeout = until(ingest->link.next_probe, timeout);
+	}
 	if (ingest->mirror_pending)
 		timeout = until(ingest->next_mirror, timeout);
 	if (behind)

@@ -87,7 +87,8 @@ take_row(Relay *relay, const OutboxRow *row)
 	mine->value = row->value ? copy(row->value, VARSIZE_ANY(row->value)) : NULL;
 	mine->headers = row->headers ? copy(row->headers, VARSIZE(row->headers)) : NULL;
 	mine->message_id = pstrdup(row->message_id);
-	relay->outgoing_bytes += (mine->key ? VARSIZE_ANY(mine->key) : 0) + (mine->value ? VARSIZE_ANY(mine->value) : 0);
+	relay->outgoing_bytes += (mine->key ? VARSIZE_ANY(mine->key) : 0) + (mine->value ? VARSIZE_ANY(mine->value) : 0) +
+		(mine->headers ? VARSIZE(mine->headers) : 0);
 	MemoryContextSwitchTo(before);
 
 	note_commit(relay, row->xmin);

@@ -54,22 +54,34 @@ closed_until(const Relay *relay)
 	return relay->closed_since + longest;
 }
 
+static void
+note_round_trip(Relay *relay, int64 took)
+{
+	if (took > 0)				/* the clock may be set */
+		relay->round_trip += (took - relay->round_trip) / (relay->round_trip ? 8 : 1);
+}
+
 /* Answers open it, or time. */
 static bool
 is_open(Relay *relay, TimestampTz now)
 {
+	int			waiting;
+
 	relay->stuck = Min(relay->stuck, in_flight(relay));
-	if (in_flight(relay) - relay->stuck < FEW)
+	waiting = in_flight(relay) - relay->stuck;
+	if (waiting < relay->timed_below)
 	{
-		if (relay->timed && relay->stuck == 0)
-			relay->round_trip += (now - relay->closed_since - relay->round_trip) / (relay->round_trip ? 8 : 1);
-		relay->timed = false;
-		return true;
+		note_round_trip(relay, now - relay->closed_since);
+		relay->timed_below = 0;
 	}
-	if (now < closed_until(relay))
+	if (waiting < FEW)
+		return true;
+	if (now >= relay->closed_since && now < closed_until(relay))
 		return false;
 	relay->stuck = in_flight(relay);
-	relay->round_trip = Max(relay->round_trip, now - relay->closed_since);
+	relay->timed_below = 0;
+	if (!relay->answered)		/* the broker is slower than it was, perhaps */
+		relay->round_trip = Max(relay->round_trip, now - relay->closed_since);
 	return true;
 }
 
@@ -106,14 +118,17 @@ handover_next_look(const Relay *relay)
 void
 handover_done(Relay *relay, int rows, int calls)
 {
+	int			before = in_flight(relay) - rows - calls;
+
+	if (rows + calls == 0)
+		return;
+	relay->closed_since = GetCurrentTimestamp();
+	relay->answered = false;
+	relay->timed_below = before <= relay->stuck ? Min(rows + calls, FEW) : 0;
+	relay->calls_went_last = rows == 0;
 	if (calls > 0)
 		relay->last_calls = calls;
-	if (rows + calls > 0)
-	{
-		relay->closed_since = GetCurrentTimestamp();
-		relay->timed = in_flight(relay) >= FEW;
-	}
-	if (calls > 0 || (rows > 0 && relay->caught_up))
+	if (calls > 0 || relay->caught_up)
 		kafka_producer_push(relay->link.client);
 }
 

@@ -121,19 +121,24 @@ send_call(Relay *relay, Call *call)
 
 /*
  * As with rows (send.c), a broker refuses batches, for one message's sake. A call
- * that wasn't alone is sent once more, alone; and none joins a group of suspects.
+ * that wasn't alone is sent once more, alone; and none joins a group of suspects,
+ * but they take turns.
  */
 static bool
 may_take(const Relay *relay)
 {
 	if (relay->calls_to_isolate > 0 || (relay->call_is_alone && relay->calls_in_flight > 0))
-		return relay->in_flight == 0 && relay->calls_in_flight == 0;
-	return !relay_looks_for_culprit(relay) || relay->in_flight == 0;
+		return relay->in_flight + relay->calls_in_flight <= relay->stuck;
+	if (!relay_looks_for_culprit(relay))
+		return true;
+	return relay->in_flight == 0 && !(relay->calls_went_last && relay->noutgoing > 0);
 }
 
 bool
 now_keeps_rows_back(const Relay *relay)
 {
+	if (relay->calls_to_isolate > 0)
+		return true;
 	return relay->calls_in_flight > 0 && (relay->call_is_alone || relay_looks_for_culprit(relay));
 }
 

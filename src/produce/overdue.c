@@ -88,9 +88,9 @@ overdue_withdraw(Relay *relay, JobState state, const char *reason)
 	relay->overdue = false;
 }
 
-/* When to look again; 0: no need. */
+/* When to look again; 0: no need. What is overdue and can't be reported is when something else changes. */
 TimestampTz
 overdue_next_look(const Relay *relay)
 {
-	return relay->marked > 0 && !relay->overdue ? relay->overdue_at : 0;
+	return relay->marked > 0 && !is_overdue(relay) ? relay->overdue_at : 0;
 }

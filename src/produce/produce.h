@@ -172,11 +172,13 @@ typedef struct Relay
 	int			calls_in_flight;
 	int			calls_to_isolate;	/* so many are sent alone */
 	bool		call_is_alone;	/* the one in flight was */
+	bool		calls_went_last;	/* and not rows */
 
 	/* handover.c */
 	bool		open;			/* what waits may be handed over */
 	TimestampTz closed_since;	/* the last time that something was */
-	bool		timed;			/* its answers are to tell the time that the broker takes */
+	bool		answered;		/* anything has been since */
+	int			timed_below;	/* when so few of it are in flight it has taken a round trip; 0: not to be told */
 	int64		round_trip;		/* that, on average, in microseconds; 0: not known */
 	int			stuck;			/* in flight, not counted */
 	int			last_calls;		/* so many calls went together */

@@ -53,7 +53,8 @@ ask(void)
 	relay.topic_doubtful = false;
 	relay.topic_reloads = worker_reloads;
 	relay.next_question = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AT_BROKER_MS);
-	(void) kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = relay.asked_topics,.timeout_ms = ASK_TIMEOUT_MS});
+	if (!kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = relay.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
+		relay.link.next_probe = relay.next_question;	/* no memory */
 }
 
 static void
@@ -103,7 +104,7 @@ work(void)
 	relay.wakes_seen = wakes;
 	read = relay_has_room(&relay) && (relay.read_wanted || !relay.caught_up);
 	settle_now = relay.nsettled >= DELETE_ROWS || relay.refused != NIL ||
-		(relay.nsettled > 0 && relay.in_flight == 0);
+		(relay.nsettled > 0 && (relay.in_flight == 0 || relay.retry_at != 0));
 	if (now < relay.retry_at || (relay.caught_up && now < relay.coalesce_until) || !(read || settle_now))
 		return;
 	if (!relay_exchange(&relay, read) || !read)

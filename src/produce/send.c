@@ -313,6 +313,7 @@ relay_take_deliveries(Relay *relay)
 		kafka_failure_set(&failure, deliveries[i].code, NULL);
 		note_failed(relay, deliveries[i].id, &failure, relay->handed_over == 1 && !relay->joined_by_calls);
 	}
+	relay->answered = relay->answered || n > 0;
 	if (any_delivered)
 		link_alive(&relay->link);
 	kafka_producer_forget_deliveries(relay->link.client);

@@ -51,6 +51,7 @@ attach(Job *job, JobKind kind)
 		job->attached = job->definition;
 		pg_atomic_write_u32(&job->link, LINK_UNKNOWN);
 		pg_atomic_write_u32(&job->topic, TOPIC_UNKNOWN);
+		pg_atomic_write_u64(&job->calls_wanted, 0);
 		partition_stats_release(job);	/* of partitions that may be another's now */
 		job->restart_at_once = false;
 	}
