@@ -144,7 +144,7 @@ COMMENT ON COLUMN @extschema@.nexus_outbox.connection IS
 CREATE TABLE @extschema@.nexus_topic_rights (
   role regrole NOT NULL CHECK (role::oid <> 0),
   topic text NOT NULL CHECK (topic ~ '^([a-zA-Z0-9._-]{1,249}|[a-zA-Z0-9._-]{0,248}[*])$'),
-  connection text NOT NULL DEFAULT '',
+  connection text NOT NULL DEFAULT '' CHECK (connection ~ '^([a-zA-Z0-9_-]{0,63}|[*])$'),
   PRIMARY KEY (role, topic, connection)
 );
 COMMENT ON TABLE @extschema@.nexus_topic_rights IS

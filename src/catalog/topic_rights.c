@@ -3,9 +3,9 @@
  *		nexus_topic_rights: which roles may produce to which topics.
  *
  * A topic is a name, or the beginning of names and an asterisk, and one of a
- * connection; an asterisk is all of these. Roles are kept by
- * their oid, so that a renamed one keeps its rights, and one that is made later
- * under the name of a dropped one has none.
+ * connection; an asterisk is all of these. Roles are kept by their oid, so that a
+ * renamed one keeps its rights, and one that is made later under the name of a
+ * dropped one has none.
  */
 #include "nexus_kafka.h"
 

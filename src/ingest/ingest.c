@@ -185,7 +185,7 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 		partitions_assign(ingest);	/* it tells once only, and again when begun anew */
 		return IN_TROUBLE_MS;
 	}
-	ingest->leaderless = leaderless != NULL;
+	ingest->link.leaderless = leaderless != NULL;
 	if (leaderless)
 	{
 		if (ingest->retry_at == 0)
@@ -226,9 +226,6 @@ take_answer(Ingest *ingest)
 		return;
 	if (answer.failure.code != 0)
 	{
-		if (ingest->leaderless && ingest->retry_at == 0)
-			job_set_state(MyJob, JOB_UNREACHABLE, "%s", answer.failure.text);
-		ingest->leaderless = false;
 		link_trouble(&ingest->link, &answer.failure);
 		ingest->next_look = ingest->link.next_probe;
 	}
@@ -342,7 +339,7 @@ take_in(Ingest *ingest)
 	{
 		case APPLY_DONE:
 			link_alive(&ingest->link);
-			if (ingest->retry_at != 0 && !ingest->leaderless)
+			if (ingest->retry_at != 0 && !ingest->link.leaderless)
 				job_set_state(MyJob, JOB_RUNNING, NULL);
 			ingest->retry_at = 0;
 			note_progress(ingest);

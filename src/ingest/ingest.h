@@ -117,7 +117,6 @@ struct Ingest
 
 	TimestampTz next_look;		/* for new partitions, and leaders */
 	TimestampTz look_often_until;
-	bool		leaderless;		/* a partition is, and the state says so */
 	TimestampTz next_mirror;
 	bool		mirror_pending;
 	uint64		ticket;			/* request being served, 0: none */

@@ -26,17 +26,6 @@ matches(const Pipeline *pipeline, const char *topic)
 								  REG_ADVANCED, C_COLLATION_OID, 0, NULL);
 }
 
-static bool
-is_listed(const List *names, const char *topic)
-{
-	ListCell   *lc;
-
-	foreach(lc, names)
-		if (strcmp(lfirst(lc), topic) == 0)
-			return true;
-	return false;
-}
-
 /* Palloc'd names; NIL for a regular expression. */
 static List *
 topics_listed(const Pipeline *pipeline)
@@ -50,7 +39,7 @@ topics_listed(const Pipeline *pipeline)
 		return NIL;
 	copy = pstrdup(pipeline->topic);
 	for (name = strtok_r(copy, ",", &rest); name; name = strtok_r(NULL, ",", &rest))
-		if (!is_listed(names, name))
+		if (!names_include(names, name))
 			names = lappend(names, name);
 	return names;
 }
@@ -71,7 +60,7 @@ topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question)
 bool
 topics_include(const Pipeline *pipeline, const char *topic)
 {
-	return is_pattern(pipeline) ? matches(pipeline, topic) : is_listed(topics_listed(pipeline), topic);
+	return is_pattern(pipeline) ? matches(pipeline, topic) : names_include(topics_listed(pipeline), topic);
 }
 
 bool

@@ -104,6 +104,7 @@ kafka_producer_send(KafkaClient *client, const KafkaRecord *record, KafkaFailure
 /*
  * Without linger.ms librdkafka's thread would wake with the first message and send
  * that alone. A flush has it send all at once, if it goes on until that thread woke.
+ * That it times out says only that not all is acknowledged yet.
  */
 void
 kafka_producer_push(KafkaClient *client)

@@ -63,7 +63,7 @@ note_round_trip(Relay *relay, int64 took)
 
 /* Answers open it, or time. */
 static bool
-is_open(Relay *relay, TimestampTz now)
+decide_open(Relay *relay, TimestampTz now)
 {
 	int			waiting;
 
@@ -85,11 +85,12 @@ is_open(Relay *relay, TimestampTz now)
 	return true;
 }
 
-/* Are more calls than there are now to be waited for? */
+/* Are more calls than there are now to be waited for? Not for long, even if the clock is set back. */
 static bool
 may_come_back(const Relay *relay, TimestampTz now)
 {
-	return relay->calls_in_flight == 0 && relay->last_calls > 1 && now < relay->comeback_until;
+	return relay->calls_in_flight == 0 && relay->last_calls > 1 && now < relay->comeback_until &&
+		relay->comeback_until - now <= LONGEST_COMEBACK_US;
 }
 
 void
@@ -98,7 +99,7 @@ handover_look(Relay *relay)
 	TimestampTz now = GetCurrentTimestamp();
 	uint64		wanted = 0;
 
-	relay->open = is_open(relay, now);
+	relay->open = decide_open(relay, now);
 	if (!relay->open)
 		wanted = PG_UINT64_MAX;
 	else if (may_come_back(relay, now))

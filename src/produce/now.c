@@ -122,7 +122,8 @@ send_call(Relay *relay, Call *call)
 /*
  * As with rows (send.c), a broker refuses batches, for one message's sake. A call
  * that wasn't alone is sent once more, alone; and none joins a group of suspects,
- * but they take turns.
+ * but they take turns. What is stuck (handover.c) isn't waited for, or a partition
+ * without a leader would hold up all calls; so a call may be refused for its sake.
  */
 static bool
 may_take(const Relay *relay)

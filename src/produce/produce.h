@@ -246,7 +246,7 @@ extern void now_answer_left_over(void);
 extern void handover_look(Relay *relay);
 extern TimestampTz handover_next_look(const Relay *relay);	/* 0: no need */
 
-/* So many were handed over. */
+/* So many were handed over; they go to the broker now, unless there is more to read at once. */
 extern void handover_done(Relay *relay, int rows, int calls);
 extern void handover_calls_answered(Relay *relay);
 

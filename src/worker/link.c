@@ -371,7 +371,8 @@ link_trouble(KafkaLink *link, const KafkaFailure *failure)
 	link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), link->probe_delay_ms);
 	link->probe_delay_ms = Min(link->probe_delay_ms * 2, LONGEST_PROBE_MS);
 	if (state == JOB_STARTING || state == JOB_RUNNING || state == JOB_NOT_CONFIGURED || state == JOB_UNREACHABLE ||
-		link->wary)
+		link->wary || (state == JOB_WAITING && link->leaderless))
 		job_set_state(MyJob, JOB_UNREACHABLE, "no answer from %s: %s", link->bootstrap, text);
+	link->leaderless = false;
 	job_set_error(MyJob, ERRCODE_CONNECTION_FAILURE, text);
 }

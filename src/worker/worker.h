@@ -414,6 +414,7 @@ typedef struct KafkaLink
 	bool		reachable;
 	bool		wary;			/* the worker before it was waiting: may this one go on? */
 	TimestampTz wary_until;		/* 0: nothing was heard yet */
+	bool		leaderless;		/* a partition has no leader, and the state says so */
 	TimestampTz next_probe;
 	int			probe_delay_ms;
 } KafkaLink;

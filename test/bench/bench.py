@@ -4,8 +4,9 @@
     test/bench/run ingest --rounds 1          one part, quickly
 
 Parts: ingest (against COPY and raw consume), relay (against raw produce), produce
-(nexus_produce against INSERT), now (nexus_produce_now, 50 backends against 1), latency,
-far (CPU of the relay, broker 10 ms away), idle, workers (2 against 1), backlog (2 million messages behind: memory).
+(nexus_produce against INSERT), now (nexus_produce_now, 50 backends against 1), latency, far
+(CPU of the relay, broker 10 to 20 ms away), idle, workers (2 against 1), backlog (2 million
+messages behind: memory).
 Each figure is the median of the rounds; what is compared runs in turn, on the same rows.
 Ends with a table in Markdown.
 """

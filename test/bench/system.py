@@ -67,19 +67,17 @@ class System:
         self._topics.add(topic)
         self._order(f'topic {topic} {partitions}')
 
-    @contextlib.contextmanager
     def three_brokers(self, topic, milliseconds):
         """Meanwhile the server uses a cluster of three, with that topic, by SASL_SSL, that is so far off each way."""
-        self._order(f'cluster {topic} {milliseconds}')
-        try:
-            yield
-        finally:
-            self._order('single')
+        return self._elsewhere(f'cluster {topic} {milliseconds}')
 
-    @contextlib.contextmanager
     def far_broker(self, topic, milliseconds):
         """Meanwhile the server uses another broker, with that topic, that is so far off each way."""
-        self._order(f'far {topic} {milliseconds}')
+        return self._elsewhere(f'far {topic} {milliseconds}')
+
+    @contextlib.contextmanager
+    def _elsewhere(self, order):
+        self._order(order)
         try:
             yield
         finally:

@@ -5,6 +5,7 @@
 'use strict'
 
 const { Kafka, logLevel } = require('kafkajs')
+const onCrash = require('./crash')
 
 const [broker, topic, count] = process.argv.slice(2)
 
@@ -23,8 +24,7 @@ async function main () {
   await consumer.connect()
   await consumer.subscribe({ topic, fromBeginning: true })
   await new Promise((resolve, reject) => {
-    // where it restarts by itself, the broker's coordinator is only loading its groups
-    consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || reject(payload.error))
+    onCrash(consumer, reject)
     consumer.run({
       eachBatch: async ({ batch }) => {
         for (const message of batch.messages.slice(0, left)) {

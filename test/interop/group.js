@@ -6,6 +6,7 @@
 
 const fs = require('fs')
 const { Kafka, logLevel } = require('kafkajs')
+const onCrash = require('./crash')
 
 const [broker, topic, file] = process.argv.slice(2)
 
@@ -14,8 +15,7 @@ async function main () {
   const consumer = kafka.consumer({ groupId: 'nexus-consumer-group' })
 
   process.once('SIGTERM', () => consumer.disconnect().catch(fail))
-  // where it restarts by itself, the broker's coordinator is only loading its groups
-  consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || fail(payload.error))
+  onCrash(consumer, fail)
   await consumer.connect()
   await consumer.subscribe({ topic, fromBeginning: true })
   await consumer.run({

@@ -70,6 +70,8 @@ for my $bad ('', '*a', 'a*b', '**', 'a b', '%', '^a', 'x' x 250)
 {
 	sqlstate_is($node, 'postgres', "INSERT INTO nexus_topic_rights VALUES ('shop', '$bad')", '23514', "'$bad' is no topic");
 }
+sqlstate_is($node, 'postgres', "INSERT INTO nexus_topic_rights VALUES ('shop', 'x', '$_')", '23514', "'$_' is no connection")
+  for 'a*', '**', 'a b', 'a.b', 'x' x 64;
 sqlstate_is($node, 'postgres', q(INSERT INTO nexus_topic_rights VALUES ('-', '*')), '23514', 'nobody is no role');
 sqlstate_is($node, 'postgres', q(INSERT INTO nexus_topic_rights VALUES ('who', '*')), '42704', 'a role has to be there');
 
@@ -115,13 +117,14 @@ sqlstate_is($node, 'postgres', q(SET ROLE passing; SELECT nexus_produce('orders'
 	'a role has no rights of one that had its name before');
 
 # A dump has them by name, and leaves out what belongs to nobody.
-my $rights = 'SELECT role, topic FROM nexus_topic_rights WHERE role IN (SELECT oid FROM pg_roles) ORDER BY role::text, topic';
+sql(q(INSERT INTO nexus_topic_rights VALUES ('store', 'orders', 'other')));
+my $rights = 'SELECT * FROM nexus_topic_rights WHERE role IN (SELECT oid FROM pg_roles) ORDER BY role::text, topic, connection';
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
 $node->command_ok([ 'pg_dump', '-f', $dump, 'postgres' ], 'dumped');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
 $node->command_ok([ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', 'restored', '-f', $dump ], 'restored');
 is($node->safe_psql('restored', $rights), sql($rights), 'the same rights');
-is($node->safe_psql('restored', 'SELECT count(*) FROM nexus_topic_rights'), 3, 'and no others');
+is($node->safe_psql('restored', 'SELECT count(*) FROM nexus_topic_rights'), 4, 'and no others');
 sqlstate_is($node, 'restored', q(SET ROLE store; SELECT nexus_produce('orders', '1'::jsonb)), '00000', 'they work');
 sqlstate_is($node, 'restored', q(SET ROLE store; SELECT nexus_produce('anything', '1'::jsonb)), '42501', 'as they did');
 
