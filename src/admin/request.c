@@ -11,7 +11,6 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/lsyscache.h"
-#include "utils/timestamp.h"
 
 #include "admin/request.h"
 
@@ -33,7 +32,7 @@ request_database_is_halted(FunctionCallInfo fcinfo)
 }
 
 bool
-request_and_wait(Job *job, TimestampTz deadline)
+request_and_wait(Job *job, MonoTime deadline)
 {
 	uint32		generation = job->generation;
 	uint64		ticket = pg_atomic_add_fetch_u64(&job->asked, 1);
@@ -50,7 +49,7 @@ request_and_wait(Job *job, TimestampTz deadline)
 		answered = pg_atomic_read_u64(&job->answered) >= ticket;
 		if (answered || !job->in_use || job->generation != generation || job_is_hopeless(job))
 			break;
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		left = mono_ms_until(deadline);
 		if (left <= 0)
 			break;
 		ConditionVariableTimedSleep(&job->answered_cv, Min(left, RECHECK_MS), PG_WAIT_EXTENSION);

@@ -19,6 +19,6 @@
 extern bool request_database_is_halted(FunctionCallInfo fcinfo);
 
 /* Asks the job's worker; false if the time passed, or nobody does the job any more. */
-extern bool request_and_wait(Job *job, TimestampTz deadline);
+extern bool request_and_wait(Job *job, MonoTime deadline);
 
 #endif							/* NEXUS_REQUEST_H */

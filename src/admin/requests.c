@@ -21,11 +21,11 @@ PG_FUNCTION_INFO_V1(nexus_consume);
 
 /* Just after CREATE EXTENSION it is on its way; in a database that is paused as a whole none comes: NULL. */
 static Job *
-wait_for_job(JobKind kind, const char *name, int part, TimestampTz deadline)
+wait_for_job(JobKind kind, const char *name, int part, MonoTime deadline)
 {
 	Job		   *job;
 
-	while ((job = job_lookup(kind, MyDatabaseId, name, part)) == NULL && GetCurrentTimestamp() < deadline)
+	while ((job = job_lookup(kind, MyDatabaseId, name, part)) == NULL && mono_now() < deadline)
 	{
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(10000);
@@ -34,7 +34,7 @@ wait_for_job(JobKind kind, const char *name, int part, TimestampTz deadline)
 }
 
 static bool
-flush(Job *relay, TimestampTz deadline)
+flush(Job *relay, MonoTime deadline)
 {
 	uint64		refused = pg_atomic_read_u64(&relay->refused);
 
@@ -73,7 +73,7 @@ connections_to_flush(FunctionCallInfo fcinfo)
 Datum
 nexus_flush(PG_FUNCTION_ARGS)
 {
-	TimestampTz deadline = worker_deadline(PG_GETARG_INTERVAL_P(0));
+	MonoTime	deadline = worker_deadline(PG_GETARG_INTERVAL_P(0));
 	bool		all = true;
 	ListCell   *lc;
 
@@ -102,14 +102,9 @@ answer(const char *json)
 static Datum
 answer_error(Job *job)
 {
-	char		reason[sizeof(job->reason)];
+	char		reason[JOB_REASON_SIZE];
 	StringInfoData json;
-	JobState	state;
-
-	SpinLockAcquire(&job->mutex);
-	state = job->state;
-	strlcpy(reason, job->reason, sizeof(reason));
-	SpinLockRelease(&job->mutex);
+	JobState	state = job_get_reason(job, reason, NULL);
 
 	initStringInfo(&json);
 	if (reason[0] == '\0' && state == JOB_PAUSED)
@@ -131,7 +126,7 @@ count_unreported(Job *job)
 
 /* All of the pipeline's workers; NULL, or the job that isn't done. */
 static Job *
-consume_all(const char *pipeline, int workers, TimestampTz deadline, bool *missing)
+consume_all(const char *pipeline, int workers, MonoTime deadline, bool *missing)
 {
 	for (int part = 0; part < workers; part++)
 	{
@@ -154,8 +149,8 @@ Datum
 nexus_consume(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	TimestampTz deadline = worker_deadline(PG_GETARG_INTERVAL_P(1));
-	TimestampTz half_time;
+	MonoTime	deadline = worker_deadline(PG_GETARG_INTERVAL_P(1));
+	MonoTime	half_time;
 	Pipeline   *pipeline;
 	Job		   *relay;
 	Job		   *undone;
@@ -170,7 +165,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 		return answer("{\"status\":\"error\",\"error\":\"paused: see nexus_status\"}");
 
 	/* what was committed here before the call goes to the topic first */
-	half_time = GetCurrentTimestamp() + (deadline - GetCurrentTimestamp()) / 2;
+	half_time = mono_now() + (deadline - mono_now()) / 2;
 	relay = pipeline->connection ? job_lookup(JOB_RELAY, MyDatabaseId, pipeline->connection, 0)
 		: wait_for_job(JOB_RELAY, "", 0, half_time);
 	if (relay && may_publish(job_get_state(relay)))

@@ -42,19 +42,19 @@ count_or_null(pg_atomic_uint64 *counter, uint64 none, bool *isnull)
 static void
 fill_job(Job *job, Datum *values, bool *nulls)
 {
-	char		reason[sizeof(job->reason)];
+	char		reason[JOB_REASON_SIZE];
+	TimestampTz since;
 	char		error[sizeof(job->error)];
 	int			sqlstate;
 	TimestampTz error_at;
 
 	memset(nulls, 0, JOB_COLUMNS * sizeof(bool));
+	values[3] = (Datum) job_get_reason(job, reason, &since);
+	values[5] = TimestampTzGetDatum(since);
 	SpinLockAcquire(&job->mutex);
-	strlcpy(reason, job->reason, sizeof(reason));
 	strlcpy(error, job->error, sizeof(error));
 	sqlstate = job->error_sqlstate;
 	error_at = job->error_at;
-	values[3] = (Datum) job->state;
-	values[5] = TimestampTzGetDatum(job->since);
 	values[17] = TimestampTzGetDatum(job->counted_since);
 	SpinLockRelease(&job->mutex);
 

@@ -61,7 +61,7 @@ static void
 call(const char *function, CallKind kind, const char *connection, const char *request, Size size, Interval *timeout)
 {
 	bool		embedded = nexus_embedded_broker && kind == CALL_CREATE_TOPIC;
-	TimestampTz deadline = worker_deadline(timeout);
+	MonoTime	deadline = worker_deadline(timeout);
 	Oid			database = embedded ? InvalidOid : MyDatabaseId;
 	CallAnswer	answer;
 	CallOutcome outcome = CALL_NOT_TAKEN;

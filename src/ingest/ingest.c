@@ -20,7 +20,6 @@
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "ingest/ingest.h"
 
@@ -45,10 +44,10 @@ await_resume(const char *reason)
 {
 	uint64		resumes = pg_atomic_read_u64(&MyJob->resumes);
 
-	job_set_state(MyJob, JOB_STOPPED, "%s", reason);
+	job_condition_set(MyJob, CONDITION_STOPPED, "%s", reason);
 	while (pg_atomic_read_u64(&MyJob->resumes) == resumes)
 		worker_wait(-1, -1);
-	job_set_state(MyJob, JOB_STARTING, NULL);
+	job_condition_clear(MyJob, CONDITION_STOPPED);
 	worker_restart();
 }
 
@@ -139,7 +138,7 @@ ask(Ingest *ingest)
 	if (kafka_ask(ingest->link.client, &question))
 		ingest->asked_ends = ingest->ticket && ingest->nquestions == 0 && ingest->assigned;
 	else						/* no memory */
-		ingest->next_look = ingest->link.next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_TOPIC_DELAY_MS);
+		ingest->next_look = ingest->link.next_probe = mono_in_ms(NO_TOPIC_DELAY_MS);
 	pfree(ends);
 }
 
@@ -171,9 +170,10 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	{
 		if (ingest->assigned)
 			worker_restart();
-		job_set_state(MyJob, JOB_WAITING, "%s", missing);
+		job_condition_set(MyJob, CONDITION_TOPIC_MISSING, "%s", missing);
 		return NO_TOPIC_DELAY_MS;
 	}
+	job_condition_clear(MyJob, CONDITION_TOPIC_MISSING);
 	if (!start_take_answer(ingest, answer))
 		return NO_TOPIC_DELAY_MS;
 	if (!partitions_learn(ingest, answer))
@@ -185,18 +185,17 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 		partitions_assign(ingest);	/* it tells once only, and again when begun anew */
 		return IN_TROUBLE_MS;
 	}
-	ingest->link.leaderless = leaderless != NULL;
 	if (leaderless)
-	{
-		if (ingest->retry_at == 0)
-			job_set_state(MyJob, JOB_WAITING, "%s", leaderless);
-		return NO_TOPIC_DELAY_MS;
-	}
-	if (ingest->retry_at == 0)
-		job_set_state(MyJob, JOB_RUNNING, "%s", missing ? missing : "");
+		job_condition_set(MyJob, CONDITION_NO_LEADER, "%s", leaderless);
+	else
+		job_condition_clear(MyJob, CONDITION_NO_LEADER);
 	if (missing)
+		job_condition_set(MyJob, CONDITION_REMARK, "%s", missing);
+	else
+		job_condition_clear(MyJob, CONDITION_REMARK);
+	if (leaderless || missing)
 		return NO_TOPIC_DELAY_MS;
-	return GetCurrentTimestamp() < ingest->look_often_until ? LOOK_OFTEN_MS : LOOK_EVERY_MS;
+	return mono_now() < ingest->look_often_until ? LOOK_OFTEN_MS : LOOK_EVERY_MS;
 }
 
 /* The broker, or a topic, was gone: nothing is taken in before it is known to be the same. */
@@ -204,17 +203,17 @@ static void
 doubt(Ingest *ingest, int delay_ms)
 {
 	ingest->doubtful = true;
-	ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms);
+	ingest->next_look = mono_in_ms(delay_ms);
 }
 
 /* A broker may have died, and left a partition without a leader. */
 static void
 note_complaint(Ingest *ingest)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime	now = mono_now();
 
-	ingest->look_often_until = TimestampTzPlusMilliseconds(now, LOOK_OFTEN_FOR_MS);
-	ingest->next_look = Min(ingest->next_look, TimestampTzPlusMilliseconds(now, LOOK_OFTEN_MS));
+	ingest->look_often_until = mono_after_ms(now, LOOK_OFTEN_FOR_MS);
+	ingest->next_look = Min(ingest->next_look, mono_after_ms(now, LOOK_OFTEN_MS));
 }
 
 static void
@@ -230,7 +229,7 @@ take_answer(Ingest *ingest)
 		ingest->next_look = ingest->link.next_probe;
 	}
 	else
-		ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), learn(ingest, &answer));
+		ingest->next_look = mono_in_ms(learn(ingest, &answer));
 	kafka_answer_free(&answer);
 }
 
@@ -244,7 +243,7 @@ look_if_due(Ingest *ingest)
 	before = MemoryContextSwitchTo(ingest->look_context);
 	take_answer(ingest);
 	if (!kafka_asking(ingest->link.client) &&
-		(link_probe_due(&ingest->link) || GetCurrentTimestamp() >= ingest->next_look ||
+		(link_probe_due(&ingest->link) || mono_now() >= ingest->next_look ||
 		 (ingest->ticket && !ingest->ends_known && ingest->assigned && ingest->link.reachable)))
 		ask(ingest);
 	MemoryContextSwitchTo(before);
@@ -257,8 +256,7 @@ look_if_due(Ingest *ingest)
 static void
 note_progress(Ingest *ingest)
 {
-	if (ingest->in_trouble && ingest->retry_at == 0)
-		job_set_state(MyJob, JOB_RUNNING, NULL);
+	job_condition_clear(MyJob, CONDITION_PARTITION_FAILS);
 	ingest->in_trouble = false;
 }
 
@@ -293,12 +291,12 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 						  : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
 			if (event->topic[0] == '\0')
 				break;			/* of the group's copy of the offsets, say: no partition is in trouble */
-			job_set_state(MyJob, JOB_WAITING, "topic \"%s\", partition %d: %s", event->topic, event->partition,
-						  event->failure.text);
+			job_condition_set(MyJob, CONDITION_PARTITION_FAILS, "topic \"%s\", partition %d: %s", event->topic,
+							  event->partition, event->failure.text);
 			ingest->in_trouble = true;
 			if (kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
 				ingest->doubtful = true;
-			ingest->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_TOPIC_DELAY_MS);
+			ingest->next_look = mono_in_ms(NO_TOPIC_DELAY_MS);
 			break;
 	}
 }
@@ -307,13 +305,14 @@ static void
 note_failure(Ingest *ingest, ApplyOutcome outcome, const ErrorData *error)
 {
 	ingest->retry_delay_ms = ingest->retry_delay_ms ? Min(ingest->retry_delay_ms * 2, LONGEST_RETRY_MS) : FIRST_RETRY_MS;
-	ingest->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ingest->retry_delay_ms);
+	ingest->retry_at = mono_in_ms(ingest->retry_delay_ms);
 	job_set_error(MyJob, error->sqlerrcode, error->message);
 
 	/* a deadlock or the like, gone at the next try, needs no line in the log */
 	if (outcome == APPLY_FAILING || ingest->retry_delay_ms > FIRST_RETRY_MS)
-		job_set_state(MyJob, outcome == APPLY_FAILING ? JOB_FAILING : JOB_WAITING, "%s (SQLSTATE %s)",
-					  error->message, unpack_sql_state(error->sqlerrcode));
+		job_condition_set(MyJob, outcome == APPLY_FAILING ? CONDITION_STATEMENT_FAILS : CONDITION_TRANSACTION_FAILS,
+						  "%s (SQLSTATE %s)", error->message, unpack_sql_state(error->sqlerrcode));
+	job_condition_clear(MyJob, outcome == APPLY_FAILING ? CONDITION_TRANSACTION_FAILS : CONDITION_STATEMENT_FAILS);
 }
 
 /* on_error => stop. Nothing moved beyond the messages before it. */
@@ -329,6 +328,14 @@ stop_before_message(Ingest *ingest, const ErrorData *error)
 						  unpack_sql_state(error->sqlerrcode)));
 }
 
+/* A batch was taken in, or there is none left. */
+static void
+note_nothing_fails(void)
+{
+	job_condition_clear(MyJob, CONDITION_STATEMENT_FAILS);
+	job_condition_clear(MyJob, CONDITION_TRANSACTION_FAILS);
+}
+
 static void
 take_in(Ingest *ingest)
 {
@@ -339,8 +346,7 @@ take_in(Ingest *ingest)
 	{
 		case APPLY_DONE:
 			link_alive(&ingest->link);
-			if (ingest->retry_at != 0 && !ingest->link.leaderless)
-				job_set_state(MyJob, JOB_RUNNING, NULL);
+			note_nothing_fails();
 			ingest->retry_at = 0;
 			note_progress(ingest);
 			ingest->retry_delay_ms = 0;
@@ -371,7 +377,7 @@ note_events(Ingest *ingest)
 static bool
 fetch_and_take_in(Ingest *ingest)
 {
-	if (!ingest->assigned || (!batch_is_empty(ingest->batch) && GetCurrentTimestamp() < ingest->retry_at))
+	if (!ingest->assigned || (!batch_is_empty(ingest->batch) && mono_now() < ingest->retry_at))
 		return false;
 
 	/* what is tried again, is so together with what came since: that may be evidence (apply.c) */
@@ -436,9 +442,9 @@ leave_if_idle(Ingest *ingest)
 /* ---- the loop ---- */
 
 static long
-until(TimestampTz when, long timeout)
+until(MonoTime when, long timeout)
 {
-	long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
+	long		ms = mono_ms_until(when);
 
 	return timeout < 0 ? ms : Min(ms, timeout);
 }
@@ -467,28 +473,30 @@ sleep_time(Ingest *ingest, bool behind)
 static bool
 tend_progress(Ingest *ingest, bool busy)
 {
-	static TimestampTz next_lag = 0;
-	static TimestampTz next_nudge = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	static MonoTime next_lag = 0;
+	static MonoTime next_nudge = 0;
+	MonoTime	now = mono_now();
 	bool		behind;
 
 	ingest->mirror_pending = ingest->mirror_pending || busy;
 	if (!busy || now >= next_lag)
 	{
 		partitions_publish_lag(ingest);
-		next_lag = TimestampTzPlusMilliseconds(now, LAG_EVERY_MS);
+		if (!busy && partitions_at_end(ingest))
+			note_nothing_fails();
+		next_lag = mono_after_ms(now, LAG_EVERY_MS);
 	}
 	behind = pg_atomic_read_u64(&MyJob->lag) > ingest->batch->max && ingest->retry_at == 0;
 	if (behind && now >= next_nudge)
 	{
 		kafka_consumer_nudge(ingest->link.client);
-		next_nudge = TimestampTzPlusMilliseconds(now, NUDGE_EVERY_MS);
+		next_nudge = mono_after_ms(now, NUDGE_EVERY_MS);
 	}
 	if (ingest->mirror_pending && now >= ingest->next_mirror)
 	{
 		partitions_mirror(ingest, 0);
 		ingest->mirror_pending = false;
-		ingest->next_mirror = TimestampTzPlusMilliseconds(now, MIRROR_EVERY_MS);
+		ingest->next_mirror = mono_after_ms(now, MIRROR_EVERY_MS);
 	}
 	return behind;
 }
@@ -531,7 +539,7 @@ nexus_ingest_main(Datum arg)
 					  settings, nsettings))
 		worker_wait(-1, -1);
 	before_shmem_exit(finish, PointerGetDatum(ingest));
-	ingest->next_look = GetCurrentTimestamp();
+	ingest->next_look = mono_now();
 
 	for (;;)
 	{

@@ -115,15 +115,15 @@ struct Ingest
 	uint64		taken_in;
 	XLogRecPtr	last_commit;
 
-	TimestampTz next_look;		/* for new partitions, and leaders */
-	TimestampTz look_often_until;
-	TimestampTz next_mirror;
+	MonoTime	next_look;		/* for new partitions, and leaders */
+	MonoTime	look_often_until;
+	MonoTime	next_mirror;
 	bool		mirror_pending;
 	uint64		ticket;			/* request being served, 0: none */
 	bool		asked_ends;		/* the question under way asks for the ends too */
 	bool		ends_known;		/* partitions' wanted are set for it */
 
-	TimestampTz retry_at;		/* 0: nothing to retry */
+	MonoTime	retry_at;		/* 0: nothing to retry */
 	int			retry_delay_ms;
 };
 
@@ -243,6 +243,9 @@ extern void ingest_run_or_leave(XactBody body, void *arg, MemoryContext context)
 /* Moves offsets over what holds no message (control records, compacted ones). */
 extern void partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset);
 extern void partitions_publish_lag(Ingest *ingest);
+
+/* Is all taken in, as far as is known of all? */
+extern bool partitions_at_end(Ingest *ingest);
 extern void partitions_mirror(Ingest *ingest, int timeout_ms);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
 pg_noreturn extern void partition_start_over(Ingest *ingest, const IngestPartition *partition);

@@ -488,6 +488,21 @@ partitions_publish_lag(Ingest *ingest)
 	pg_atomic_write_u64(&MyJob->lag, lag);
 }
 
+bool
+partitions_at_end(Ingest *ingest)
+{
+	bool		at_end = ingest->assigned && batch_is_empty(ingest->batch);
+
+	for (int i = 0; i < ingest->npartitions && at_end; i++)
+	{
+		const IngestPartition *p = &ingest->partitions[i];
+		int64		end = kafka_consumer_end_offset(ingest->link.client, p->topic, p->partition);
+
+		at_end = end >= 0 && p->next >= end;
+	}
+	return at_end;
+}
+
 void
 partitions_mirror(Ingest *ingest, int timeout_ms)
 {

@@ -187,11 +187,12 @@ start_take_answer(Ingest *ingest, const KafkaAnswer *answer)
 	}
 	if (answer->group_members != 0)
 	{
-		job_set_state(MyJob, JOB_WAITING,
-					  "consumer group \"%s\" has %smembers still: end them, and reading goes on from their offsets",
-					  group, answer->group_members > 0 ? psprintf("%d ", answer->group_members) : "");
+		job_condition_set(MyJob, CONDITION_GROUP_IN_USE,
+						  "consumer group \"%s\" has %smembers still: end them, and reading goes on from their offsets",
+						  group, answer->group_members > 0 ? psprintf("%d ", answer->group_members) : "");
 		return false;
 	}
+	job_condition_clear(MyJob, CONDITION_GROUP_IN_USE);
 	offsets = answered_offsets(answer, OFFSET_EARLIEST, &unknown);
 	if (unknown == list_length(offsets))
 		ingest_stop(ingest, "consumer group \"%s\" has committed no offset for \"%s\": nexus_alter_pipeline() with another start says where to begin",

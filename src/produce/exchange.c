@@ -15,7 +15,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "produce/produce.h"
@@ -157,7 +156,7 @@ static void
 start_over_if_rows_are_left(Relay *relay, bool found_none)
 {
 	if (!found_none || relay->in_flight > 0 || relay->noutgoing > 0 || relay->refused != NIL || gaps_exist() ||
-		relay->last_id == catalog_outbox_id_before_all(MyJob->name) || GetCurrentTimestamp() < relay->next_look ||
+		relay->last_id == catalog_outbox_id_before_all(MyJob->name) || mono_now() < relay->next_look ||
 		catalog_outbox_last_id(MyJob->name) == 0)
 		return;
 	ereport(LOG, (errmsg("nexus_kafka relay reads the outbox from its start: there are rows that it had passed"),
@@ -172,7 +171,7 @@ read_rows(Relay *relay)
 	Gap		   *gap;
 	bool		all = true;
 
-	gaps_advance(GetActiveSnapshot(), GetCurrentTimestamp());
+	gaps_advance(GetActiveSnapshot(), mono_now());
 	flush_begin(relay);
 	while (all && (gap = gaps_next_to_look_up()) != NULL)
 	{
@@ -242,17 +241,17 @@ relay_exchange(Relay *relay, bool read)
 	{
 		forget_settled(relay);
 		pg_atomic_fetch_add_u64(&MyJob->batches, 1);
-		if (relay->retry_at != 0 && relay->link.reachable)
-			job_set_state(MyJob, JOB_RUNNING, NULL);
+		job_condition_clear(MyJob, CONDITION_TRANSACTION_FAILS);
 		relay->retry_at = 0;
 		return true;
 	}
 	job_set_error(MyJob, error->sqlerrcode, error->message);
-	job_set_state(MyJob, JOB_WAITING, "%s (SQLSTATE %s)", error->message, unpack_sql_state(error->sqlerrcode));
+	job_condition_set(MyJob, CONDITION_TRANSACTION_FAILS, "%s (SQLSTATE %s)", error->message,
+					  unpack_sql_state(error->sqlerrcode));
 	if (exchange.phase == EXCHANGE_READS)
 		ReThrowError(error);
 	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
-	relay->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), AGAIN_MS);
+	relay->retry_at = mono_in_ms(AGAIN_MS);
 	FreeErrorData(error);
 	return false;
 }

@@ -207,7 +207,7 @@ gaps_note(int64 first, int64 last, Snapshot snapshot)
 }
 
 void
-gaps_note_again(int64 id, TimestampTz due)
+gaps_note_again(int64 id, MonoTime due)
 {
 	ListCell   *lc;
 	Gap		   *again = NULL;
@@ -262,7 +262,7 @@ advance_gap(Gap *gap, Snapshot snapshot)
 }
 
 void
-gaps_advance(Snapshot snapshot, TimestampTz now)
+gaps_advance(Snapshot snapshot, MonoTime now)
 {
 	ListCell   *lc;
 
@@ -370,11 +370,11 @@ gaps_hold_back(int64 limit)
 	return false;
 }
 
-TimestampTz
+MonoTime
 gaps_next_due(void)
 {
 	ListCell   *lc;
-	TimestampTz next = 0;
+	MonoTime	next = 0;
 
 	foreach(lc, gaps)
 	{

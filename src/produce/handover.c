@@ -27,7 +27,6 @@
  */
 #include "nexus_kafka.h"
 
-#include "utils/timestamp.h"
 
 #include "produce/produce.h"
 
@@ -44,7 +43,7 @@ in_flight(const Relay *relay)
 	return relay->in_flight + relay->calls_in_flight;
 }
 
-static TimestampTz
+static MonoTime
 closed_until(const Relay *relay)
 {
 	int64		longest = FIRST_CLOSED_US;
@@ -57,13 +56,12 @@ closed_until(const Relay *relay)
 static void
 note_round_trip(Relay *relay, int64 took)
 {
-	if (took > 0)				/* the clock may be set */
-		relay->round_trip += (took - relay->round_trip) / (relay->round_trip ? 8 : 1);
+	relay->round_trip += (took - relay->round_trip) / (relay->round_trip ? 8 : 1);
 }
 
 /* Answers open it, or time. */
 static bool
-decide_open(Relay *relay, TimestampTz now)
+decide_open(Relay *relay, MonoTime now)
 {
 	int			waiting;
 
@@ -76,7 +74,7 @@ decide_open(Relay *relay, TimestampTz now)
 	}
 	if (waiting < FEW)
 		return true;
-	if (now >= relay->closed_since && now < closed_until(relay))
+	if (now < closed_until(relay))
 		return false;
 	relay->stuck = in_flight(relay);
 	relay->timed_below = 0;
@@ -85,18 +83,17 @@ decide_open(Relay *relay, TimestampTz now)
 	return true;
 }
 
-/* Are more calls than there are now to be waited for? Not for long, even if the clock is set back. */
+/* Are more calls than there are now to be waited for? */
 static bool
-may_come_back(const Relay *relay, TimestampTz now)
+may_come_back(const Relay *relay, MonoTime now)
 {
-	return relay->calls_in_flight == 0 && relay->last_calls > 1 && now < relay->comeback_until &&
-		relay->comeback_until - now <= LONGEST_COMEBACK_US;
+	return relay->calls_in_flight == 0 && relay->last_calls > 1 && now < relay->comeback_until;
 }
 
 void
 handover_look(Relay *relay)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime	now = mono_now();
 	uint64		wanted = 0;
 
 	relay->open = decide_open(relay, now);
@@ -108,7 +105,7 @@ handover_look(Relay *relay)
 	relay->gathering = pg_atomic_read_u64(&MyJob->calls) < wanted;
 }
 
-TimestampTz
+MonoTime
 handover_next_look(const Relay *relay)
 {
 	if (!relay->open)
@@ -123,7 +120,7 @@ handover_done(Relay *relay, int rows, int calls)
 
 	if (rows + calls == 0)
 		return;
-	relay->closed_since = GetCurrentTimestamp();
+	relay->closed_since = mono_now();
 	relay->answered = false;
 	relay->timed_below = before <= relay->stuck ? Min(rows + calls, FEW) : 0;
 	relay->calls_went_last = rows == 0;
@@ -137,7 +134,7 @@ handover_done(Relay *relay, int rows, int calls)
 void
 handover_calls_answered(Relay *relay)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime	now = mono_now();
 
 	relay->comeback_until = now + Min((now - relay->closed_since) / 2, LONGEST_COMEBACK_US);
 }

@@ -238,8 +238,8 @@ sqlstate_of(const KafkaFailure *failure)
 static void
 refuse_not_sent(const Message *message, Job *relay)
 {
-	char		reason[sizeof(relay->reason)];
-	JobState	state = relay ? job_get_state(relay) : JOB_STARTING;
+	char		reason[JOB_REASON_SIZE] = "";
+	JobState	state = relay ? job_get_reason(relay, reason, NULL) : JOB_STARTING;
 
 	if (relay == NULL && message->connection[0])
 		ereport(ERROR,
@@ -247,13 +247,6 @@ refuse_not_sent(const Message *message, Job *relay)
 				 errmsg("the message was not published: there is no connection \"%s\"", message->connection),
 				 errdetail("It was not sent, and will not be."),
 				 errhint("A connection is a section of nexus_kafka.config_file.")));
-	reason[0] = '\0';
-	if (relay)
-	{
-		SpinLockAcquire(&relay->mutex);
-		strlcpy(reason, relay->reason, sizeof(reason));
-		SpinLockRelease(&relay->mutex);
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
 			 errmsg("the message was not published: the relay is %s%s%s",
@@ -272,7 +265,7 @@ place_of(const CallAnswer *answer)
 static Datum
 publish_now(const Message *message, Interval *timeout)
 {
-	TimestampTz deadline;
+	MonoTime	deadline;
 	Job		   *relay;
 	NowRequest	request = request_of(message);
 	CallAnswer	answer;

@@ -13,7 +13,6 @@
  */
 #include "nexus_kafka.h"
 
-#include "utils/timestamp.h"
 
 #include "produce/produce.h"
 
@@ -26,7 +25,7 @@ overdue_count(Relay *relay, int64 id)
 	if (id > relay->overdue_mark)
 		return;
 	if (relay->marked++ == 0)	/* it has its time from now on, whenever the last one was settled */
-		relay->overdue_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OVERDUE_MS);
+		relay->overdue_at = mono_in_ms(OVERDUE_MS);
 }
 
 void
@@ -35,13 +34,13 @@ overdue_settle(Relay *relay, int64 id)
 	if (id > relay->overdue_mark)
 		return;
 	relay->marked--;
-	relay->overdue_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OVERDUE_MS);
+	relay->overdue_at = mono_in_ms(OVERDUE_MS);
 }
 
 static bool
 is_overdue(const Relay *relay)
 {
-	return relay->marked > 0 && GetCurrentTimestamp() >= relay->overdue_at;
+	return relay->marked > 0 && mono_now() >= relay->overdue_at;
 }
 
 static void
@@ -51,7 +50,7 @@ set_mark(Relay *relay)
 	relay->marked = relay->in_flight;
 	if (relay->marked == 0)
 		return;
-	relay->overdue_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OVERDUE_MS);
+	relay->overdue_at = mono_in_ms(OVERDUE_MS);
 	/* what was complained of before is over */
 	if (relay->link.reachable)
 		kafka_client_forget_failure(relay->link.client);
@@ -62,9 +61,8 @@ report(Relay *relay)
 {
 	const KafkaFailure *last = kafka_client_last_failure(relay->link.client);
 
-	relay->overdue = true;
-	job_set_state(MyJob, JOB_WAITING,
-				  "a broker answers, but messages sent %d s ago are not acknowledged: too few replicas in sync or no leader, see nexus_topics()%s%s",
+	job_condition_set(MyJob, CONDITION_UNACKNOWLEDGED,
+					  "a broker answers, but messages sent %d s ago are not acknowledged: too few replicas in sync or no leader, see nexus_topics()%s%s",
 				  OVERDUE_MS / 1000, last ? "; " : "", last ? last->text : "");
 }
 
@@ -73,23 +71,14 @@ overdue_watch(Relay *relay)
 {
 	if (relay->marked == 0)
 		set_mark(relay);
-	if (relay->overdue && !is_overdue(relay))
-		overdue_withdraw(relay, JOB_RUNNING, NULL);
-	if (!relay->overdue && is_overdue(relay) && relay->link.reachable && job_get_state(MyJob) == JOB_RUNNING)
+	if (!is_overdue(relay) || !relay->link.reachable)
+		job_condition_clear(MyJob, CONDITION_UNACKNOWLEDGED);
+	else if (!job_condition_is_set(MyJob, CONDITION_UNACKNOWLEDGED))
 		report(relay);
 }
 
-/* It isn't so any more, but as the state says that comes with it. */
-void
-overdue_withdraw(Relay *relay, JobState state, const char *reason)
-{
-	if (relay->overdue && job_get_state(MyJob) == JOB_WAITING)
-		job_set_state(MyJob, state, "%s", reason ? reason : "");
-	relay->overdue = false;
-}
-
 /* When to look again; 0: no need. What is overdue and can't be reported is when something else changes. */
-TimestampTz
+MonoTime
 overdue_next_look(const Relay *relay)
 {
 	return relay->marked > 0 && !is_overdue(relay) ? relay->overdue_at : 0;

@@ -25,7 +25,6 @@
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
-#include "utils/timestamp.h"
 
 #include "catalog/tables.h"
 #include "kafka/kafka.h"
@@ -93,7 +92,7 @@ typedef struct Gap
 	TransactionId unassigned_from;
 	TransactionId unassigned_to;
 
-	TimestampTz due;			/* again: not before this time; 0: a gap */
+	MonoTime due;			/* again: not before this time; 0: a gap */
 	bool		look;			/* to be looked up: something may have appeared */
 
 	IdRange    *ranges;			/* ascending, apart */
@@ -107,10 +106,10 @@ extern void gaps_init(MemoryContext context);
 extern void gaps_note(int64 first, int64 last, Snapshot snapshot);
 
 /* Notes an id whose row is to be read again at a time. */
-extern void gaps_note_again(int64 id, TimestampTz due);
+extern void gaps_note_again(int64 id, MonoTime due);
 
 /* Which gaps the snapshot may see filled; to be called before they are looked up. */
-extern void gaps_advance(Snapshot snapshot, TimestampTz now);
+extern void gaps_advance(Snapshot snapshot, MonoTime now);
 extern void gaps_look_at_all(void);
 
 /* The next gap to look up, or NULL; and what came of it. */
@@ -125,7 +124,7 @@ extern bool gaps_exist(void);
 
 /* True if an id <= limit is yet to be looked up, or to be read again. */
 extern bool gaps_hold_back(int64 limit);
-extern TimestampTz gaps_next_due(void); /* 0: none */
+extern MonoTime gaps_next_due(void); /* 0: none */
 
 /* ---- what the relay's files share ---- */
 
@@ -142,7 +141,7 @@ typedef struct Relay
 	KafkaLink	link;
 
 	/* relay.c: what it asks the broker now and then */
-	TimestampTz next_question;
+	MonoTime next_question;
 	bool		asked_topics;	/* the one under way: which are there? */
 	bool		topic_doubtful; /* a topic was not there */
 	int			topic_reloads;	/* worker_reloads when it was asked; nexus_kafka.topic may be another since */
@@ -176,21 +175,20 @@ typedef struct Relay
 
 	/* handover.c */
 	bool		open;			/* what waits may be handed over */
-	TimestampTz closed_since;	/* the last time that something was */
+	MonoTime closed_since;	/* the last time that something was */
 	bool		answered;		/* anything has been since */
 	int			timed_below;	/* when so few of it are in flight it has taken a round trip; 0: not to be told */
 	int64		round_trip;		/* that, on average, in microseconds; 0: not known */
 	int			stuck;			/* in flight, not counted */
 	int			last_calls;		/* so many calls went together */
 	bool		gathering;		/* calls that wait have to wait for others, if nothing else is to be handed over */
-	TimestampTz comeback_until; /* at most */
+	MonoTime comeback_until; /* at most */
 
 	/* overdue.c */
 	int64		highest_sent;
 	int64		overdue_mark;	/* a row's id */
 	int			marked;			/* rows in flight up to it */
-	TimestampTz overdue_at;		/* if none of them is settled until then */
-	bool		overdue;		/* the state said so */
+	MonoTime overdue_at;		/* if none of them is settled until then */
 
 	/* acknowledged, not yet deleted; refused, not yet in the dead letters */
 	int64	   *settled;
@@ -202,9 +200,9 @@ typedef struct Relay
 
 	uint64		wakes_seen;		/* MyJob->wakes when it was last wanted to read */
 	bool		read_wanted;
-	TimestampTz next_look;
-	TimestampTz coalesce_until;	/* rows came a moment ago: let some more gather */
-	TimestampTz retry_at;		/* the exchange failed: not before */
+	MonoTime next_look;
+	MonoTime coalesce_until;	/* rows came a moment ago: let some more gather */
+	MonoTime retry_at;		/* the exchange failed: not before */
 
 	/* nexus_flush */
 	uint64		ticket;			/* request being served, 0: none */
@@ -228,7 +226,7 @@ extern void relay_send_init(Relay *relay);
 extern bool relay_has_room(const Relay *relay);
 extern void relay_send(Relay *relay);
 extern void relay_take_deliveries(Relay *relay);
-
+extern void relay_nothing_is_put_back(void);
 
 /* It is sending in groups (send.c). */
 extern bool relay_looks_for_culprit(const Relay *relay);
@@ -244,7 +242,7 @@ extern void now_answer_left_over(void);
 
 /* Sets relay->open and relay->gathering; whoever calls from then on wakes the relay, if it has to know. */
 extern void handover_look(Relay *relay);
-extern TimestampTz handover_next_look(const Relay *relay);	/* 0: no need */
+extern MonoTime handover_next_look(const Relay *relay);	/* 0: no need */
 
 /* So many were handed over; they go to the broker now, unless there is more to read at once. */
 extern void handover_done(Relay *relay, int rows, int calls);
@@ -270,8 +268,6 @@ extern void overdue_count(Relay *relay, int64 id);
 extern void overdue_settle(Relay *relay, int64 id);
 extern void overdue_watch(Relay *relay);
 
-/* The state said so, and there is something else to say now. */
-extern void overdue_withdraw(Relay *relay, JobState state, const char *reason);
-extern TimestampTz overdue_next_look(const Relay *relay);
+extern MonoTime overdue_next_look(const Relay *relay);
 
 #endif							/* NEXUS_PRODUCE_H */

@@ -23,7 +23,6 @@
 #include "storage/ipc.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "produce/produce.h"
 
@@ -52,7 +51,7 @@ ask(void)
 		 relay.topic_reloads != worker_reloads);
 	relay.topic_doubtful = false;
 	relay.topic_reloads = worker_reloads;
-	relay.next_question = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_AT_BROKER_MS);
+	relay.next_question = mono_in_ms(LOOK_AT_BROKER_MS);
 	if (!kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = relay.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
 		relay.link.next_probe = relay.next_question;	/* no memory */
 }
@@ -62,13 +61,12 @@ take_answer(const KafkaAnswer *answer)
 {
 	if (answer->failure.code != 0)
 	{
-		overdue_withdraw(&relay, JOB_UNREACHABLE, answer->failure.text);
 		link_trouble(&relay.link, &answer->failure);
 		return;
 	}
 	link_alive(&relay.link);
-	if (relay.link.wary)
-		relay.next_question = relay.link.wary_until;
+	if (link_probation(&relay.link) != 0)
+		relay.next_question = link_probation(&relay.link);
 	if (relay.asked_topics)
 		link_note_topic(answer);
 }
@@ -86,15 +84,15 @@ watch_link(void)
 		kafka_answer_free(&answer);
 	}
 	if (!kafka_asking(relay.link.client) &&
-		(link_probe_due(&relay.link) || GetCurrentTimestamp() >= relay.next_question))
+		(link_probe_due(&relay.link) || mono_now() >= relay.next_question))
 		ask();
 }
 
 static void
 work(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz due = gaps_next_due();
+	MonoTime	now = mono_now();
+	MonoTime	due = gaps_next_due();
 	uint64		wakes = pg_atomic_read_u64(&MyJob->wakes);
 	bool		read;
 	bool		settle_now;
@@ -111,10 +109,10 @@ work(void)
 		return;
 	relay.read_wanted = false;
 	if (relay.noutgoing > 0)
-		relay.coalesce_until = TimestampTzPlusMilliseconds(now, COALESCE_MS);
-	relay.next_look = TimestampTzPlusMilliseconds(now, gaps_exist() ? LOOK_AT_GAPS_MS : LOOK_AGAIN_MS);
-	if (due != 0 && gaps_next_due() == 0 && relay.link.reachable)
-		job_set_state(MyJob, JOB_RUNNING, NULL);
+		relay.coalesce_until = mono_after_ms(now, COALESCE_MS);
+	relay.next_look = mono_after_ms(now, gaps_exist() ? LOOK_AT_GAPS_MS : LOOK_AGAIN_MS);
+	if (gaps_next_due() == 0)
+		relay_nothing_is_put_back();
 }
 
 static void
@@ -134,9 +132,9 @@ hand_over(void)
 static long
 sleep_time(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = TimestampTzPlusMilliseconds(now, LOOK_AGAIN_MS);
-	TimestampTz due = gaps_next_due();
+	MonoTime	now = mono_now();
+	MonoTime	next = mono_after_ms(now, LOOK_AGAIN_MS);
+	MonoTime	due = gaps_next_due();
 	long		timeout;
 
 	if (relay_has_room(&relay))
@@ -153,7 +151,7 @@ sleep_time(void)
 		return 0;
 	if (!kafka_asking(relay.link.client))
 		next = Min(next, relay.next_question);
-	timeout = TimestampDifferenceMilliseconds(now, next);
+	timeout = mono_ms_between(now, next);
 	if (link_probe_timeout(&relay.link) >= 0)
 		timeout = Min(timeout, link_probe_timeout(&relay.link));
 	return timeout;
@@ -166,13 +164,13 @@ sleep_time(void)
 static void
 relay_last_words(void)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LAST_WORDS_MS);
+	MonoTime	until = mono_in_ms(LAST_WORDS_MS);
 
 	SetConfigOption("lock_timeout", "200ms", PGC_USERSET, PGC_S_SESSION);
-	while (relay.in_flight > 0 && relay.link.reachable && GetCurrentTimestamp() < until)
+	while (relay.in_flight > 0 && relay.link.reachable && mono_now() < until)
 	{
 		(void) worker_wait(kafka_client_fd(relay.link.client),
-						   TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until));
+						   mono_ms_until(until));
 		kafka_client_serve(relay.link.client);
 		relay_take_deliveries(&relay);
 	}

@@ -18,7 +18,6 @@
 #include "access/xlog.h"
 #include "mb/pg_wchar.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "produce/produce.h"
 
@@ -118,17 +117,24 @@ relay_send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure)
 static void
 put_back(Relay *relay, int64 id, int delay_ms)
 {
-	gaps_note_again(id, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), delay_ms));
+	gaps_note_again(id, mono_in_ms(delay_ms));
 	flush_settle(relay, id);	/* for the count: gaps_hold_back() knows of it now */
 }
 
 static void
-note_again(Relay *relay, int64 id, int delay_ms, const char *reason)
+note_again(Relay *relay, int64 id, int delay_ms, JobCondition condition, const char *reason)
 {
 	put_back(relay, id, delay_ms);
 	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, reason);
-	job_set_state(MyJob, JOB_WAITING, "%s", reason);
+	job_condition_set(MyJob, condition, "%s", reason);
+}
+
+void
+relay_nothing_is_put_back(void)
+{
+	job_condition_clear(MyJob, CONDITION_TOPIC_MISSING);
+	job_condition_clear(MyJob, CONDITION_SENT_AGAIN);
 }
 
 static void
@@ -172,11 +178,12 @@ note_failed(Relay *relay, int64 id, const KafkaFailure *failure, bool alone)
 			Assert(false);
 			break;
 		case KAFKA_FATE_RETRY:
-			note_again(relay, id, AGAIN_MS, failure->text);
+			note_again(relay, id, AGAIN_MS, CONDITION_SENT_AGAIN, failure->text);
 			break;
 		case KAFKA_FATE_NO_TOPIC:
 			relay->topic_doubtful = true;
-			note_again(relay, id, NO_TOPIC_MS, "a topic of the outbox does not exist on the broker");
+			note_again(relay, id, NO_TOPIC_MS, CONDITION_TOPIC_MISSING,
+					   "a topic of the outbox does not exist on the broker");
 			break;
 		case KAFKA_FATE_REFUSED:
 			note_refused(relay, id, failure);

@@ -5,11 +5,10 @@
 #include "nexus_kafka.h"
 
 #include "access/xlog.h"
-#include "utils/timestamp.h"
 
 #include "worker/worker.h"
 
-TimestampTz
+MonoTime
 worker_deadline(Interval *timeout)
 {
 	int64		ms = timeout->time / 1000 +
@@ -19,7 +18,7 @@ worker_deadline(Interval *timeout)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
-	return GetCurrentTimestamp() + Min(ms, INT64CONST(86400000) * 365) * 1000;
+	return mono_now() + Min(ms, INT64CONST(86400000) * 365) * 1000;
 }
 
 void

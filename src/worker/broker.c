@@ -90,8 +90,9 @@ nexus_broker_main(Datum arg)
 
 	snprintf(cluster, sizeof(cluster), "embedded-" INT64_FORMAT, GetCurrentTimestamp());
 	publish(kafka_embedded_bootstrap(broker), cluster);
-	job_set_state(MyJob, JOB_RUNNING, "on %s, keeps its messages until the server stops",
-				  kafka_embedded_bootstrap(broker));
+	job_condition_set(MyJob, CONDITION_REMARK, "on %s, keeps its messages until the server stops",
+					  kafka_embedded_bootstrap(broker));
+	job_condition_clear(MyJob, CONDITION_STARTING);
 	context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka call", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{

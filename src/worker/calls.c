@@ -21,7 +21,6 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "worker/worker.h"
 
@@ -100,7 +99,7 @@ give_up_at_exit(int code, Datum arg)
 }
 
 static Call *
-find_slot(TimestampTz deadline)
+find_slot(MonoTime deadline)
 {
 	for (;;)
 	{
@@ -112,7 +111,7 @@ find_slot(TimestampTz deadline)
 				return call;
 		}
 		CHECK_FOR_INTERRUPTS();
-		if (GetCurrentTimestamp() >= deadline)
+		if (mono_now() >= deadline)
 			return NULL;
 		pg_usleep(NO_SLOT_MS * 1000L);
 	}
@@ -120,7 +119,7 @@ find_slot(TimestampTz deadline)
 
 /* Where the request is to be written; NULL: all slots are taken. */
 char *
-call_begin(CallKind kind, Oid database, const char *connection, Size size, TimestampTz deadline)
+call_begin(CallKind kind, Oid database, const char *connection, Size size, MonoTime deadline)
 {
 	static bool registered = false;
 	Call	   *call;
@@ -164,13 +163,13 @@ call_reply(void)
 }
 
 static CallOutcome
-await(Job *relay, TimestampTz deadline, CallAnswer *answer)
+await(Job *relay, MonoTime deadline, CallAnswer *answer)
 {
 	Call	   *call = my_call;
 
 	for (;;)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long		left = mono_ms_until(deadline);
 
 		if (pg_atomic_read_u32(&call->state) == CALL_ANSWERED)
 		{
@@ -190,7 +189,7 @@ await(Job *relay, TimestampTz deadline, CallAnswer *answer)
 }
 
 CallOutcome
-call_and_wait(Job *relay, TimestampTz deadline, CallAnswer *answer)
+call_and_wait(Job *relay, MonoTime deadline, CallAnswer *answer)
 {
 	CallOutcome outcome;
 

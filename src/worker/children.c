@@ -12,7 +12,6 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "worker/worker.h"
 
@@ -25,8 +24,8 @@ typedef struct Child
 {
 	uint32		generation;		/* of the job; another one: another child */
 	BackgroundWorkerHandle *handle; /* NULL: not started by this parent */
-	TimestampTz started;
-	TimestampTz start_at;
+	MonoTime	started;
+	MonoTime	start_at;
 	int			delay_ms;
 } Child;
 
@@ -75,24 +74,23 @@ worker_register(const Job *job, const char *extra, size_t size, BackgroundWorker
 }
 
 static void
-start(Job *job, Child *child, TimestampTz now)
+start(Job *job, Child *child, MonoTime now)
 {
 	if (worker_register(job, NULL, 0, &child->handle))
 	{
 		child->started = now;
-		if (job_get_state(job) == JOB_NO_WORKER)
-			job_set_state(job, JOB_STARTING, NULL);
+		job_condition_clear(job, CONDITION_NO_SLOT);
 		return;
 	}
 	child->handle = NULL;
-	child->start_at = TimestampTzPlusMilliseconds(now, NO_SLOT_DELAY_MS);
-	job_set_state(job, JOB_NO_WORKER,
-				  "no free background worker slot: raise max_worker_processes (now %d) and restart the server",
-				  max_worker_processes);
+	child->start_at = mono_after_ms(now, NO_SLOT_DELAY_MS);
+	job_condition_set(job, CONDITION_NO_SLOT,
+					  "no free background worker slot: raise max_worker_processes (now %d) and restart the server",
+					  max_worker_processes);
 }
 
 static void
-note_end(Job *job, Child *child, TimestampTz now)
+note_end(Job *job, Child *child, MonoTime now)
 {
 	pfree(child->handle);
 	child->handle = NULL;
@@ -100,27 +98,44 @@ note_end(Job *job, Child *child, TimestampTz now)
 		child->delay_ms = 0;
 	else if (job->told_to_end)
 		child->delay_ms = FIRST_DELAY_MS;
-	else if (child->delay_ms > 0 && !TimestampDifferenceExceeds(child->started, now, EARLY_END_MS))
+	else if (child->delay_ms > 0 && now < mono_after_ms(child->started, EARLY_END_MS))
 		child->delay_ms = Min(child->delay_ms * 2, LONGEST_DELAY_MS);
 	else
 		child->delay_ms = FIRST_DELAY_MS;
-	child->start_at = TimestampTzPlusMilliseconds(now, child->delay_ms);
+	child->start_at = mono_after_ms(now, child->delay_ms);
 	if (child->delay_ms > FIRST_DELAY_MS)
-		job_set_state(job, JOB_WAITING, "the worker keeps ending, see last_error and the server's log; next start in %d s",
-					  child->delay_ms / 1000);
+		job_condition_set(job, CONDITION_KEEPS_ENDING,
+						  "the worker keeps ending, see last_error and the server's log; next start in %d s",
+						  child->delay_ms / 1000);
+	else
+		job_condition_clear(job, CONDITION_KEEPS_ENDING);
+}
+
+/* One that has run for a while doesn't keep ending. Returns as tend(). */
+static long
+note_running(Job *job, const Child *child, MonoTime now)
+{
+	MonoTime	well_at = mono_after_ms(child->started, EARLY_END_MS);
+
+	if (!job_condition_is_set(job, CONDITION_KEEPS_ENDING))
+		return -1;
+	if (now < well_at)
+		return mono_ms_between(now, well_at);
+	job_condition_clear(job, CONDITION_KEEPS_ENDING);
+	return -1;
 }
 
 /* Milliseconds until the job needs its parent again, -1: it will be told. */
 static long
 tend(Job *job, Child *child, const Parent *parent, bool ready)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	MonoTime	now = mono_now();
 	pid_t		pid;
 
 	if (child->handle)
 	{
 		if (GetBackgroundWorkerPid(child->handle, &pid) != BGWH_STOPPED)
-			return -1;
+			return note_running(job, child, now);
 		note_end(job, child, now);
 	}
 	if (job->pid != 0)
@@ -128,7 +143,7 @@ tend(Job *job, Child *child, const Parent *parent, bool ready)
 	if (!ready)
 		return -1;				/* a worker's end makes it so, and that is told */
 	if (now < child->start_at)
-		return TimestampDifferenceMilliseconds(now, child->start_at);
+		return mono_ms_between(now, child->start_at);
 	if (parent->may_start && !parent->may_start(job))
 	{
 		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);

@@ -16,7 +16,6 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "utils/timestamp.h"
 
 #include "worker/worker.h"
 
@@ -135,7 +134,7 @@ void
 hold_until_transaction_end(Oid database, const char *pipeline)
 {
 	static bool registered = false;
-	TimestampTz started = GetCurrentTimestamp();
+	MonoTime	started = mono_now();
 	const Hold *hold;
 
 	if (nexus_shared == NULL || is_held_by_me(database, pipeline))
@@ -152,7 +151,7 @@ hold_until_transaction_end(Oid database, const char *pipeline)
 
 	ConditionVariablePrepareToSleep(&nexus_shared->worker_left);
 	while (has_workers(hold) &&
-		   !TimestampDifferenceExceeds(started, GetCurrentTimestamp(), LONGEST_WAIT_MS))
+		   mono_now() < mono_after_ms(started, LONGEST_WAIT_MS))
 		ConditionVariableTimedSleep(&nexus_shared->worker_left, 100, PG_WAIT_EXTENSION);
 	ConditionVariableCancelSleep();
 }

@@ -12,7 +12,6 @@
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "utils/timestamp.h"
 
 #include "worker/worker.h"
 
@@ -20,7 +19,7 @@
 #define FIRST_PROBE_MS		250
 #define LONGEST_PROBE_MS	2000
 #define NOT_ALLOWED_MS		5000	/* until it is asked again */
-#define WARY_MS				2000	/* within which a producer without rights is told so */
+#define PROBATION_MS		2000	/* within which a producer without rights is told so */
 
 static KafkaLink *open_link = NULL;
 
@@ -202,7 +201,7 @@ link_open(KafkaLink *link, const char *name, KafkaKind kind, const KafkaSetting 
 
 	if (!read_connection(name, &connection, why, sizeof(why), &refused))
 	{
-		job_set_state(MyJob, JOB_NOT_CONFIGURED, "%s", why);
+		job_condition_set(MyJob, CONDITION_NOT_CONFIGURED, "%s", why);
 		return false;
 	}
 	strlcpy(link->connection, name, sizeof(link->connection));
@@ -226,19 +225,15 @@ link_open(KafkaLink *link, const char *name, KafkaKind kind, const KafkaSetting 
 	kafka_properties_free(&connection.properties);
 	if (link->client == NULL)
 	{
-		job_set_state(MyJob, JOB_NOT_CONFIGURED, "%s", failure.text);
+		job_condition_set(MyJob, CONDITION_NOT_CONFIGURED, "%s", failure.text);
 		return false;
 	}
+	job_condition_clear(MyJob, CONDITION_NOT_CONFIGURED);
 	link->reachable = false;
-	link->next_probe = GetCurrentTimestamp();
+	link->next_probe = mono_now();
 	link->probe_delay_ms = FIRST_PROBE_MS;
 	note_state(LINK_UNKNOWN);
-
-	/* what it waits for may not have come: that would be said over and over again */
-	link->wary = job_get_state(MyJob) == JOB_WAITING;
-	link->wary_until = 0;
-	if (!link->wary)
-		job_set_state(MyJob, JOB_STARTING, NULL);
+	link->allowed_at = 0;
 	return true;
 }
 
@@ -246,7 +241,7 @@ static void
 note_not_allowed(const KafkaFailure *failure)
 {
 	note_state(LINK_UP);
-	job_set_state(MyJob, JOB_WAITING, "the broker does not allow it: %s", failure->text);
+	job_condition_set(MyJob, CONDITION_NOT_ALLOWED, "the broker does not allow it: %s", failure->text);
 	job_set_error(MyJob, ERRCODE_INSUFFICIENT_PRIVILEGE, failure->text);
 }
 
@@ -258,14 +253,14 @@ note_not_allowed(const KafkaFailure *failure)
 pg_noreturn static void
 leave_fatal(const KafkaFailure *failure)
 {
-	TimestampTz again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NOT_ALLOWED_MS);
+	MonoTime	again = mono_in_ms(NOT_ALLOWED_MS);
 	int			reloads = worker_reloads;
 
 	if (kafka_failure_is_authorization(failure))
 	{
 		note_not_allowed(failure);
-		while (GetCurrentTimestamp() < again && worker_reloads == reloads)
-			(void) worker_wait(-1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), again));
+		while (mono_now() < again && worker_reloads == reloads)
+			(void) worker_wait(-1, mono_ms_until(again));
 		worker_restart();
 	}
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, failure->text);
@@ -284,7 +279,7 @@ note_lost(KafkaLink *link)
 		link_trouble(link, last);
 	else if (last)
 		note_state(LINK_UNREACHABLE);
-	link->next_probe = GetCurrentTimestamp();
+	link->next_probe = mono_now();
 	link->reachable = false;
 }
 
@@ -315,7 +310,7 @@ link_serve(KafkaLink *link)
 bool
 link_probe_due(KafkaLink *link)
 {
-	return !link->reachable && !kafka_asking(link->client) && GetCurrentTimestamp() >= link->next_probe;
+	return !link->reachable && !kafka_asking(link->client) && mono_now() >= link->next_probe;
 }
 
 /* Until the next question is due, -1: none is wanted, or an answer will come. */
@@ -324,7 +319,22 @@ link_probe_timeout(KafkaLink *link)
 {
 	if (link->reachable || kafka_asking(link->client))
 		return -1;
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), link->next_probe);
+	return mono_ms_until(link->next_probe);
+}
+
+/*
+ * The broker lets the worker do its work. Of a producer without the right to write, that is
+ * only known when it hasn't been told otherwise for a while.
+ */
+static void
+note_allowed(KafkaLink *link)
+{
+	if (!job_condition_is_set(MyJob, CONDITION_NOT_ALLOWED))
+		return;
+	if (link->allowed_at == 0)
+		link->allowed_at = MyJob->kind == JOB_RELAY ? mono_in_ms(PROBATION_MS) : mono_now();
+	if (mono_now() >= link->allowed_at)
+		job_condition_clear(MyJob, CONDITION_NOT_ALLOWED);
 }
 
 void
@@ -332,8 +342,8 @@ link_heard(KafkaLink *link)
 {
 	if (!link->reachable)
 		kafka_client_forget_failure(link->client);
-	if (link->wary && link->wary_until == 0)
-		link->wary_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), WARY_MS);
+	note_allowed(link);
+	job_condition_clear(MyJob, CONDITION_UNREACHABLE);
 	note_state(LINK_UP);
 	link->reachable = true;
 	link->probe_delay_ms = FIRST_PROBE_MS;
@@ -342,14 +352,15 @@ link_heard(KafkaLink *link)
 void
 link_alive(KafkaLink *link)
 {
-	JobState	state = job_get_state(MyJob);
-
 	link_heard(link);
-	if (link->wary && GetCurrentTimestamp() < link->wary_until)
-		return;
-	if (state == JOB_UNREACHABLE || state == JOB_STARTING || state == JOB_NOT_CONFIGURED || link->wary)
-		job_set_state(MyJob, JOB_RUNNING, NULL);
-	link->wary = false;
+	job_condition_clear(MyJob, CONDITION_STARTING);
+}
+
+/* 0: not on probation, else until then. */
+MonoTime
+link_probation(const KafkaLink *link)
+{
+	return job_condition_is_set(MyJob, CONDITION_NOT_ALLOWED) ? link->allowed_at : 0;
 }
 
 /* failure: of a question; librdkafka's last complaint says more, if it had one. */
@@ -358,21 +369,19 @@ link_trouble(KafkaLink *link, const KafkaFailure *failure)
 {
 	const KafkaFailure *last = kafka_client_last_failure(link->client);
 	const char *text = last ? last->text : failure->text;
-	JobState	state = job_get_state(MyJob);
 
 	if (kafka_failure_is_authorization(failure))
 	{
-		link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NOT_ALLOWED_MS);
+		link->next_probe = mono_in_ms(NOT_ALLOWED_MS);
+		link->allowed_at = 0;
 		note_not_allowed(failure);
 		return;
 	}
 	note_trouble(last ? last : failure);
 	link->reachable = false;
-	link->next_probe = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), link->probe_delay_ms);
+	link->next_probe = mono_in_ms(link->probe_delay_ms);
 	link->probe_delay_ms = Min(link->probe_delay_ms * 2, LONGEST_PROBE_MS);
-	if (state == JOB_STARTING || state == JOB_RUNNING || state == JOB_NOT_CONFIGURED || state == JOB_UNREACHABLE ||
-		link->wary || (state == JOB_WAITING && link->leaderless))
-		job_set_state(MyJob, JOB_UNREACHABLE, "no answer from %s: %s", link->bootstrap, text);
-	link->leaderless = false;
+	job_condition_set(MyJob, CONDITION_STARTING, NULL);	/* what follows the first answer */
+	job_condition_set(MyJob, CONDITION_UNREACHABLE, "no answer from %s: %s", link->bootstrap, text);
 	job_set_error(MyJob, ERRCODE_CONNECTION_FAILURE, text);
 }

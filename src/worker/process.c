@@ -20,7 +20,6 @@
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
-#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "worker/worker.h"
@@ -56,14 +55,15 @@ attach(Job *job, JobKind kind)
 		job->restart_at_once = false;
 	}
 	LWLockRelease(nexus_shared->lock);
+	if (mine)
+		job_conditions_forget(job, false);
 	return mine;
 }
 
 static void
 detach(int code, Datum arg)
 {
-	if (job_get_state(MyJob) == JOB_RUNNING)
-		job_set_state(MyJob, JOB_STARTING, NULL);
+	job_condition_set(MyJob, CONDITION_STARTING, NULL);
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
 	MyJob->pid = 0;
 	MyJob->latch = NULL;
@@ -203,20 +203,20 @@ wait_set_for(int fd)
 static long
 report_statistics(long timeout_ms)
 {
-	static TimestampTz held_back_since = 0;
+	static MonoTime held_back_since = 0;
 	bool		force;
 
 	if (!OidIsValid(MyDatabaseId) || timeout_ms == 0)
 		return timeout_ms;
 	force = held_back_since != 0 &&
-		TimestampDifferenceExceeds(held_back_since, GetCurrentTimestamp(), STATISTICS_MS);
+		mono_now() >= mono_after_ms(held_back_since, STATISTICS_MS);
 	if (pgstat_report_stat(force) <= 0)
 	{
 		held_back_since = 0;
 		return timeout_ms;
 	}
 	if (held_back_since == 0)
-		held_back_since = GetCurrentTimestamp();
+		held_back_since = mono_now();
 	return timeout_ms < 0 ? STATISTICS_MS : Min(timeout_ms, STATISTICS_MS);
 }
 

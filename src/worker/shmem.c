@@ -1,6 +1,6 @@
 /*
  * shmem.c
- *		The table of jobs in shared memory: states, counters, requests.
+ *		The table of jobs in shared memory: slots, counters, requests.
  *
  * Locks: nexus_shared->lock guards who is what (slots, holds, the broker's
  * address); a job's mutex its state's text; counters are atomics. Nobody waits
@@ -8,9 +8,6 @@
  */
 #include "nexus_kafka.h"
 
-#include <stdarg.h>
-
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
@@ -191,11 +188,11 @@ job_create(JobKind kind, Oid database, const char *name, int part)
 		job->restart_at_once = false;
 		reset_counters(job);
 
+		job_conditions_init(job);
+
 		now = GetCurrentTimestamp();
 		SpinLockAcquire(&job->mutex);
-		job->state = JOB_STARTING;
-		job->reason[0] = '\0';
-		job->since = job->counted_since = now;
+		job->counted_since = now;
 		job->error[0] = '\0';
 		job->error_at = 0;
 		SpinLockRelease(&job->mutex);
@@ -215,77 +212,7 @@ job_free(Job *job)
 	ConditionVariableBroadcast(&job->answered_cv);
 }
 
-/* ---- state ---- */
-
-/* As much as fits, without half a character at the end. */
-static void
-copy_clipped(char *to, const char *from, int size)
-{
-	int			len = pg_mbcliplen(from, strlen(from), size - 1);
-
-	memcpy(to, from, len);
-	to[len] = '\0';
-}
-
-/* Says so in the log when the state changes, and not again while it lasts. */
-void
-job_set_state(Job *job, JobState state, const char *reason,...)
-{
-	char		whole[1024];
-	char		text[sizeof(job->reason)];
-	TimestampTz now = GetCurrentTimestamp();
-	JobState	before;
-	va_list		args;
-
-	va_start(args, reason);
-	vsnprintf(whole, sizeof(whole), reason ? reason : "", args);
-	va_end(args);
-	copy_clipped(text, whole, sizeof(text));
-
-	SpinLockAcquire(&job->mutex);
-	before = job->state;
-	job->state = state;
-	strlcpy(job->reason, text, sizeof(job->reason));
-	if (state != before)
-		job->since = now;
-	SpinLockRelease(&job->mutex);
-
-	if (state == before || state == JOB_STARTING)
-		return;
-	ereport(LOG,
-			(errmsg("nexus_kafka %s%s%s%s%s is %s%s%s",
-					job_kind_name(job->kind), job->name[0] ? " " : "", job->name,
-					job->database_name[0] ? " of database " : "", job->database_name,
-					job_state_name(state), text[0] ? ": " : "", text),
-			 errhidestmt(true), errhidecontext(true)));
-}
-
-JobState
-job_get_state(Job *job)
-{
-	JobState	state;
-
-	SpinLockAcquire(&job->mutex);
-	state = job->state;
-	SpinLockRelease(&job->mutex);
-	return state;
-}
-
-bool
-job_is_hopeless(Job *job)
-{
-	switch (job_get_state(job))
-	{
-		case JOB_STOPPED:
-		case JOB_PAUSED:
-		case JOB_NO_WORKER:
-			return true;
-		case JOB_NOT_CONFIGURED:
-			return !nexus_embedded_broker;	/* which may be on its way up */
-		default:
-			return false;
-	}
-}
+/* ---- errors, wakes, answers ---- */
 
 void
 job_set_error(Job *job, int sqlstate, const char *message)

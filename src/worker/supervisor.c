@@ -106,13 +106,24 @@ is_idle(Job *job, const Pipeline *pipeline, const Wish *wish)
 		!has_requests(job) && !call_waits_for(job->name);
 }
 
+/* Keeps the conditions that say why the supervisor starts no worker. */
 static void
-show_idle(Job *job, const NamedConnection *connection)
+show_idle(Job *job, bool paused, bool idle, const NamedConnection *connection)
 {
-	if (connection && connection->mistake[0])
-		job_set_state(job, JOB_NOT_CONFIGURED, "nexus_kafka.config_file: %s", connection->mistake);
+	bool		mistaken = idle && connection && connection->mistake[0];
+
+	if (paused)
+		job_condition_set(job, CONDITION_PAUSED, NULL);
 	else
-		job_set_state(job, JOB_ON_DEMAND, connection ? UNUSED_REASON : ON_DEMAND_REASON);
+		job_condition_clear(job, CONDITION_PAUSED);
+	if (mistaken)
+		job_condition_set(job, CONDITION_BAD_SECTION, "nexus_kafka.config_file: %s", connection->mistake);
+	else
+		job_condition_clear(job, CONDITION_BAD_SECTION);
+	if (idle && !mistaken)
+		job_condition_set(job, CONDITION_NOT_NEEDED, connection ? UNUSED_REASON : ON_DEMAND_REASON);
+	else
+		job_condition_clear(job, CONDITION_NOT_NEEDED);
 }
 
 /* Brings a job that exists in line with the wish. Holds the lock. */
@@ -130,19 +141,15 @@ adjust_job(Job *job, const Wish *wish)
 	if (pipeline && job->definition != pipeline->definition)
 	{
 		job->definition = pipeline->definition;
-		job_set_state(job, JOB_STARTING, NULL);
+		job_conditions_forget(job, true);
 		stop_worker(job);
 	}
 	if ((!exists || paused) && job->pid != 0)
 		stop_worker(job);
 	else if (!exists)
 		job_free(job);
-	else if (paused)
-		job_set_state(job, JOB_PAUSED, NULL);
-	else if (idle && job->pid == 0)
-		show_idle(job, connection);
-	else if (job->pid == 0 && (job_get_state(job) == JOB_PAUSED || job_get_state(job) == JOB_ON_DEMAND))
-		job_set_state(job, JOB_STARTING, NULL);
+	else if (job->pid == 0)
+		show_idle(job, paused, idle, connection);
 }
 
 static bool
@@ -158,7 +165,7 @@ add_job(JobKind kind, const char *name, int part, uint32 definition, bool wanted
 	job->definition = definition;
 	job->wanted = wanted;
 	if (!wanted)
-		job_set_state(job, JOB_ON_DEMAND, ON_DEMAND_REASON);
+		job_condition_set(job, CONDITION_NOT_NEEDED, ON_DEMAND_REASON);
 	return true;
 }
 
@@ -221,10 +228,12 @@ reconcile(const Wish *wish)
 	if (!wish->installed)
 		return any;
 	if (!room)
-		job_set_state(MyJob, JOB_NO_WORKER, "no room for one more worker: raise nexus_kafka.max_jobs (now %d) and restart the server",
-					  nexus_max_jobs);
+		job_condition_set(MyJob, CONDITION_NO_ROOM,
+						  "no room for one more worker: raise nexus_kafka.max_jobs (now %d) and restart the server",
+						  nexus_max_jobs);
 	else
-		job_set_state(MyJob, JOB_RUNNING, NULL);
+		job_condition_clear(MyJob, CONDITION_NO_ROOM);
+	job_condition_clear(MyJob, CONDITION_STARTING);
 	return any;
 }
 
@@ -279,9 +288,10 @@ supervise(MemoryContext context)
 	if (!worker_transaction(read_wish, &wish, context, &error))
 	{
 		job_set_error(MyJob, error->sqlerrcode, error->message);
-		job_set_state(MyJob, JOB_FAILING, "%s", error->message);
+		job_condition_set(MyJob, CONDITION_TABLES_UNREADABLE, "%s", error->message);
 		return 10000;
 	}
+	job_condition_clear(MyJob, CONDITION_TABLES_UNREADABLE);
 	if (!reconcile(&wish) && !wish.installed)
 		worker_retire();
 	due = children_tend(&parent);

@@ -7,7 +7,9 @@
  * the moment. The job stays in shared memory when its worker ends, with its
  * state, its counters and its last error.
  *
- * shmem.c		the table of jobs, states, counters
+ * shmem.c		the table of jobs, counters
+ * condition.c	what is amiss with a job, and the state that follows
+ * clock.h		the clock that deadlines go by
  * process.c	a worker's life: attaching to its job, waiting, leaving
  * xact.c		a transaction with its error caught
  * children.c	a parent starts workers and starts them again, with back-off
@@ -41,6 +43,7 @@
 
 #include "compat.h"
 #include "kafka/kafka.h"
+#include "worker/clock.h"
 
 typedef enum JobKind
 {
@@ -51,7 +54,7 @@ typedef enum JobKind
 	JOB_BROKER
 } JobKind;
 
-/* The diagram is in src/README.md. */
+/* What follows from a job's conditions (condition.c). */
 typedef enum JobState
 {
 	JOB_STARTING,
@@ -65,6 +68,39 @@ typedef enum JobState
 	JOB_NOT_CONFIGURED,
 	JOB_NO_WORKER				/* no free background worker slot */
 } JobState;
+
+/*
+ * What may be amiss with a job, or keep it from running. Each is set and cleared by one
+ * file only, the one that is named here. The table in condition.c has the state that
+ * follows from each, and their rank.
+ */
+typedef enum JobCondition
+{
+	CONDITION_PAUSED,			/* supervisor.c */
+	CONDITION_NO_ROOM,			/* supervisor.c: of its own job: none is left for others */
+	CONDITION_NO_SLOT,			/* children.c: no background worker slot is free */
+	CONDITION_STOPPED,			/* ingest.c: a person must decide */
+	CONDITION_NOT_NEEDED,		/* supervisor.c: nobody asks for it now */
+	CONDITION_BAD_SECTION,		/* supervisor.c: the connection's section can't be used, and nobody asks for it */
+	CONDITION_NOT_CONFIGURED,	/* link.c: there is nothing to connect to */
+	CONDITION_TABLES_UNREADABLE,	/* supervisor.c: our own tables can't be read */
+	CONDITION_KEEPS_ENDING,		/* children.c: the worker does */
+	CONDITION_UNREACHABLE,		/* link.c: no broker answers */
+	CONDITION_NOT_ALLOWED,		/* link.c: the broker says so */
+	CONDITION_TOPIC_MISSING,	/* ingest.c, send.c */
+	CONDITION_GROUP_IN_USE,		/* start.c: the consumer group to go on from has members */
+	CONDITION_PARTITION_FAILS,	/* ingest.c: it can't be read */
+	CONDITION_STATEMENT_FAILS,	/* ingest.c: for every message */
+	CONDITION_TRANSACTION_FAILS,	/* ingest.c, exchange.c: by the environment; tried again */
+	CONDITION_NO_LEADER,		/* ingest.c */
+	CONDITION_UNACKNOWLEDGED,	/* overdue.c: the broker answers, and acknowledges nothing */
+	CONDITION_SENT_AGAIN,		/* send.c: the broker could not take rows now */
+	CONDITION_STARTING,			/* process.c, link.c, supervisor.c: it is on its way */
+	CONDITION_REMARK,			/* broker.c, ingest.c: it runs, and there is something to say of it */
+} JobCondition;
+
+#define JOB_CONDITIONS		(CONDITION_REMARK + 1)
+#define JOB_REASON_SIZE		256
 
 #define JOB_LAG_UNKNOWN		((uint64) -1)
 
@@ -85,6 +121,15 @@ typedef enum TopicPresence
 	TOPIC_FOUND,
 	TOPIC_MISSING
 } TopicPresence;
+
+/* Guarded by Job.mutex; written by condition.c. */
+typedef struct JobConditions
+{
+	uint32		set;			/* a bit for each; a condition's owner may read its bit without the mutex */
+	JobState	state;			/* that follows from them */
+	TimestampTz since;			/* when the state was entered */
+	char		reasons[JOB_CONDITIONS][JOB_REASON_SIZE];
+} JobConditions;
 
 typedef struct Job
 {
@@ -109,9 +154,7 @@ typedef struct Job
 	bool		told_to_end;	/* by SIGTERM: no sign of trouble */
 
 	slock_t		mutex;			/* guards the fields down to counted_since */
-	JobState	state;
-	char		reason[256];
-	TimestampTz since;			/* when the state was entered */
+	JobConditions conditions;
 	char		error[256];
 	int			error_sqlstate;
 	TimestampTz error_at;
@@ -200,11 +243,6 @@ extern void job_free(Job *job);
 /* Finds without the caller holding the lock; the job may be freed any time. */
 extern Job *job_lookup(JobKind kind, Oid database, const char *name, int part);
 
-extern void job_set_state(Job *job, JobState state, const char *reason,...) pg_attribute_printf(3, 4);
-extern JobState job_get_state(Job *job);
-
-/* True if it can't go on without a person, so that waiting for it is vain. */
-extern bool job_is_hopeless(Job *job);
 extern void job_set_error(Job *job, int sqlstate, const char *message);
 extern void job_wake(Job *job);
 extern void job_wake_for_call(Job *job);
@@ -212,10 +250,34 @@ extern void job_answer(Job *job, uint64 ticket);
 extern PartitionStat *partition_stat(Job *job, const char *topic, int32 partition);
 extern void partition_stats_release(Job *job);
 
+/* ---- condition.c ---- */
+
+/* Says so in the log if the job's state changes by it. A condition that is set already may get another reason. */
+extern void job_condition_set(Job *job, JobCondition condition, const char *reason,...) pg_attribute_printf(3, 4);
+extern void job_condition_clear(Job *job, JobCondition condition);
+extern bool job_condition_is_set(const Job *job, JobCondition condition);
+
+/* Of a new job: it is starting. */
+extern void job_conditions_init(Job *job);
+
+/* Another definition, or a new worker: what the one before found is no longer known. */
+extern void job_conditions_forget(Job *job, bool new_definition);
+
+extern JobState job_get_state(Job *job);
+
+/* The state, and why: the reason of the condition that it follows from; since may be NULL. */
+extern JobState job_get_reason(Job *job, char reason[JOB_REASON_SIZE], TimestampTz *since);
+
+/* True if it can't go on without a person, so that waiting for it is vain. */
+extern bool job_is_hopeless(Job *job);
+
+/* As much as fits, without half a character at the end. */
+extern void copy_clipped(char *to, const char *from, int size);
+
 /* ---- asking.c ---- */
 
 /* When the timeout, which must not be negative, ends; raises 22023. */
-extern TimestampTz worker_deadline(Interval *timeout);
+extern MonoTime worker_deadline(Interval *timeout);
 
 /* Raises 55000 where no worker can run at all: not preloaded, a standby. */
 extern void worker_check_possible(const char *function);
@@ -276,8 +338,8 @@ extern Size calls_size(void);
 extern void calls_start(void);
 
 /* The backend: room for a request or, if that is larger, its reply, of that size (NULL: none till the deadline), then the call itself. */
-extern char *call_begin(CallKind kind, Oid database, const char *connection, Size size, TimestampTz deadline);
-extern CallOutcome call_and_wait(Job *worker, TimestampTz deadline, CallAnswer *answer);
+extern char *call_begin(CallKind kind, Oid database, const char *connection, Size size, MonoTime deadline);
+extern CallOutcome call_and_wait(Job *worker, MonoTime deadline, CallAnswer *answer);
 
 /* Does one wait for the relay of this database and connection? */
 extern bool call_waits_for(const char *connection);
@@ -412,10 +474,8 @@ typedef struct KafkaLink
 	bool		complained;		/* of settings that can't be used */
 	char		cluster_id[128];	/* as last heard */
 	bool		reachable;
-	bool		wary;			/* the worker before it was waiting: may this one go on? */
-	TimestampTz wary_until;		/* 0: nothing was heard yet */
-	bool		leaderless;		/* a partition has no leader, and the state says so */
-	TimestampTz next_probe;
+	MonoTime	allowed_at;		/* when it is known that the broker allows it again; 0: nothing was heard yet */
+	MonoTime	next_probe;
 	int			probe_delay_ms;
 } KafkaLink;
 
@@ -432,6 +492,7 @@ extern bool link_serve(KafkaLink *link);
 /* Something came from the broker; and with it the worker can do its work. */
 extern void link_heard(KafkaLink *link);
 extern void link_alive(KafkaLink *link);
+extern MonoTime link_probation(const KafkaLink *link);	/* when it ends, 0: none */
 extern void link_trouble(KafkaLink *link, const KafkaFailure *failure);
 
 /* Asks on behalf of link_serve's watch: true if the caller should ask now. */

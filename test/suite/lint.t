@@ -62,6 +62,17 @@ for my $script (shell_scripts())
 	is($findings, '', "$script passes shellcheck");
 }
 
+# Whoever sets the clock must not move a deadline.
+is(join("\n", map { deadlines_by_the_wall_clock($_) } glob 'src/*.c src/*/*.c'), '', 'deadlines go by the monotonic clock');
+
+# Which conditions a file sets or clears is told in worker.h.
+{
+	my %told = owners_told();
+	my %found = owners_found();
+
+	is($found{$_} // '', $told{$_}, "$_ is set and cleared where worker.h says") for sort keys %told;
+}
+
 done_testing();
 
 sub slurp
@@ -156,6 +167,38 @@ sub properties_in
 		$properties{$_} = $why =~ tr/`//dr for ($names // '') =~ /`([a-z.]+\*?)`/g;
 	}
 	return \%properties;
+}
+
+sub deadlines_by_the_wall_clock
+{
+	my ($file) = @_;
+	my $code = without_comments(slurp($file));
+
+	return map { "$file: $_" } $code =~ /(TimestampTzPlus\w+|TimestampDifference\w+|GetCurrentTimestamp\(\)\s*[-+<>])/g;
+}
+
+# STARTING is no trouble: it comes and goes with the process.
+sub owners_told
+{
+	my $list = slurp('src/worker/worker.h') =~ /typedef enum JobCondition\n\{(.*?)\} JobCondition;/s ? $1 : '';
+	my %owners = $list =~ /(CONDITION_\w+),\s*\/\* ([\w.]+\.c(?:, \w+\.c)*)/g;
+
+	delete $owners{CONDITION_STARTING};
+	$_ = join ', ', sort split /, / for values %owners;
+	return %owners;
+}
+
+sub owners_found
+{
+	my %files;
+
+	for my $file (glob 'src/*/*.c')
+	{
+		next if basename($file) eq 'condition.c';
+		$files{$_}{ basename($file) } = 1
+		  for map { /(CONDITION_\w+)/g } slurp($file) =~ /(?:job_condition_(?:set|clear)|note_again)\(([^;]*?)(?:"|\);)/g;
+	}
+	return map { $_ => join(', ', sort keys %{ $files{$_} }) } keys %files;
 }
 
 sub to_set
