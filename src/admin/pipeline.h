@@ -21,8 +21,8 @@
 /* ---- pipelines.c ---- */
 
 /* Raise 42704 if there is none of that name. Locked: its row, until the transaction ends. */
-extern Pipeline *pipeline_find(FunctionCallInfo fcinfo, const char *name);
-extern Pipeline *pipeline_lock(FunctionCallInfo fcinfo, const char *name);
+extern Pipeline *pipeline_find(const char *name);
+extern Pipeline *pipeline_lock(const char *name);
 
 /* ---- options.c ---- */
 extern void pipeline_set_defaults(Pipeline *pipeline);

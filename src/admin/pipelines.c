@@ -17,7 +17,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 
 #include "admin/pipeline.h"
 #include "admin/request.h"
@@ -30,17 +29,13 @@ PG_FUNCTION_INFO_V1(nexus_drop_pipeline);
 
 /* In the current context, with the rights of the tables' owner. */
 static Pipeline *
-find(FunctionCallInfo fcinfo, const char *name, Pipeline *(*read) (const char *name, MemoryContext context))
+find(const char *name, Pipeline *(*read) (const char *name, MemoryContext context))
 {
 	MemoryContext context = CurrentMemoryContext;
-	CatalogRights rights;
 	Pipeline   *pipeline;
 
 	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
 	pipeline = read(name, context);
-	catalog_resume_caller(rights);
 	SPI_finish();
 	if (pipeline == NULL)
 		ereport(ERROR,
@@ -51,15 +46,15 @@ find(FunctionCallInfo fcinfo, const char *name, Pipeline *(*read) (const char *n
 }
 
 Pipeline *
-pipeline_find(FunctionCallInfo fcinfo, const char *name)
+pipeline_find(const char *name)
 {
-	return find(fcinfo, name, catalog_pipeline);
+	return find(name, catalog_pipeline);
 }
 
 Pipeline *
-pipeline_lock(FunctionCallInfo fcinfo, const char *name)
+pipeline_lock(const char *name)
 {
-	return find(fcinfo, name, catalog_pipeline_lock);
+	return find(name, catalog_pipeline_lock);
 }
 
 static char *
@@ -170,19 +165,15 @@ check_statement(const Pipeline *pipeline)
 /* ---- functions ---- */
 
 static void
-write_pipeline(FunctionCallInfo fcinfo, const Pipeline *pipeline, bool is_new)
+write_pipeline(const Pipeline *pipeline, bool is_new)
 {
-	CatalogRights rights;
 	bool		written = true;
 
 	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
 	if (is_new)
 		written = catalog_pipeline_add(pipeline);
 	else
 		catalog_pipeline_change(pipeline);
-	catalog_resume_caller(rights);
 	SPI_finish();
 	if (!written)
 		ereport(ERROR,
@@ -210,7 +201,7 @@ nexus_create_pipeline(PG_FUNCTION_ARGS)
 	check_topic(pipeline.topic);
 	check_run_as(&pipeline);
 	check_statement(&pipeline);
-	write_pipeline(fcinfo, &pipeline, true);
+	write_pipeline(&pipeline, true);
 	PG_RETURN_VOID();
 }
 
@@ -218,7 +209,7 @@ Datum
 nexus_alter_pipeline(PG_FUNCTION_ARGS)
 {
 	char	   *name = required_argument(fcinfo, 0, "name");
-	Pipeline   *pipeline = pipeline_lock(fcinfo, name);
+	Pipeline   *pipeline = pipeline_lock(name);
 	char	   *start = pipeline->start;
 	char	   *run_as = pipeline->run_as;
 
@@ -245,7 +236,7 @@ nexus_alter_pipeline(PG_FUNCTION_ARGS)
 	/* a batch that is under way would be taken in as it was before */
 	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2) || !PG_ARGISNULL(3))
 		hold_until_transaction_end(MyDatabaseId, pipeline->name);
-	write_pipeline(fcinfo, pipeline, false);
+	write_pipeline(pipeline, false);
 	PG_RETURN_VOID();
 }
 
@@ -253,15 +244,12 @@ Datum
 nexus_drop_pipeline(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Pipeline   *pipeline = pipeline_lock(fcinfo, name);
-	CatalogRights rights;
+	Pipeline   *pipeline = pipeline_lock(name);
 
 	check_owner(pipeline);
 	hold_until_transaction_end(MyDatabaseId, pipeline->name);
 	SPI_connect();
-	rights = catalog_assume_owner();
 	catalog_pipeline_remove(pipeline->name);
-	catalog_resume_caller(rights);
 	SPI_finish();
 	wake_supervisor_at_commit();
 	PG_RETURN_VOID();

@@ -119,7 +119,7 @@ nexus_replay(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	pipeline = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	(void) pipeline_find(fcinfo, pipeline);
+	(void) pipeline_find(pipeline);
 	worker_check_possible("nexus_replay");
 
 	segment = make_request(PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1));

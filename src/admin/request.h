@@ -16,7 +16,7 @@
 #define HALTED_REASON	"this database was restored from a dump or copied from another: nexus_resume() makes it run"
 
 /* Restored from a dump, or copied: nothing runs here (HALTED_REASON). */
-extern bool request_database_is_halted(FunctionCallInfo fcinfo);
+extern bool request_database_is_halted(void);
 
 /* Asks the job's worker; false if the time passed, or nobody does the job any more. */
 extern bool request_and_wait(Job *job, MonoTime deadline);

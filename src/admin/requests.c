@@ -9,7 +9,6 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -51,21 +50,17 @@ flush(Job *relay, MonoTime deadline)
 
 /* Those that have rows: one that isn't acknowledged is there. Whatever the transaction's snapshot sees. */
 static List *
-connections_to_flush(FunctionCallInfo fcinfo)
+connections_to_flush(void)
 {
 	MemoryContext context = CurrentMemoryContext;
-	CatalogRights rights;
 	List	   *names;
 	bool		of_default;
 
 	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
 	PushActiveSnapshot(GetLatestSnapshot());
 	names = catalog_outbox_connections(context);
 	of_default = catalog_outbox_last_id("") != 0;
 	PopActiveSnapshot();
-	catalog_resume_caller(rights);
 	SPI_finish();
 	return of_default ? lcons("", names) : names;
 }
@@ -78,11 +73,11 @@ nexus_flush(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	worker_check_possible("nexus_flush");
-	if (request_database_is_halted(fcinfo))
+	if (request_database_is_halted())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("nexus_flush() can't be used here: %s", HALTED_REASON)));
-	foreach(lc, connections_to_flush(fcinfo))
+	foreach(lc, connections_to_flush())
 	{
 		Job		   *relay = wait_for_job(JOB_RELAY, lfirst(lc), 0, deadline);
 
@@ -157,9 +152,9 @@ nexus_consume(PG_FUNCTION_ARGS)
 	bool		missing = false;
 	uint64		n = 0;
 
-	pipeline = pipeline_find(fcinfo, name);
+	pipeline = pipeline_find(name);
 	worker_check_possible("nexus_consume");
-	if (request_database_is_halted(fcinfo))
+	if (request_database_is_halted())
 		return answer("{\"status\":\"error\",\"error\":\"paused: " HALTED_REASON "\"}");
 	if (pipeline->paused)
 		return answer("{\"status\":\"error\",\"error\":\"paused: see nexus_status\"}");

@@ -163,7 +163,7 @@ nexus_halt(PG_FUNCTION_ARGS)
 		state = "standby";
 		reason = "this server is a standby; it goes on when it is promoted";
 	}
-	else if (request_database_is_halted(fcinfo))
+	else if (request_database_is_halted())
 	{
 		state = "paused";
 		reason = HALTED_REASON;

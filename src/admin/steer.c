@@ -11,7 +11,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "admin/pipeline.h"
@@ -46,8 +45,7 @@ has_worker(const char *name)
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
-	Pipeline   *pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	CatalogRights rights;
+	Pipeline   *pipeline = pipeline_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
 	if (paused)
 		hold_until_transaction_end(MyDatabaseId, pipeline->name);
@@ -56,9 +54,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the worker of pipeline \"%s\" did not stop in time", pipeline->name)));
 	SPI_connect();
-	rights = catalog_assume_owner();
 	(void) catalog_set_paused(pipeline->name, paused, NULL);
-	catalog_resume_caller(rights);
 	SPI_finish();
 	wake_supervisor_at_commit();
 	if (!paused)
@@ -82,13 +78,8 @@ nexus_resume_pipeline(PG_FUNCTION_ARGS)
 Datum
 nexus_resume_database(PG_FUNCTION_ARGS)
 {
-	CatalogRights rights;
-
 	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
 	catalog_take_identity();
-	catalog_resume_caller(rights);
 	SPI_finish();
 	wake_supervisor_at_commit();
 	wake_launcher_at_commit(MyDatabaseId);
@@ -101,7 +92,6 @@ static uint64
 seek(const Pipeline *pipeline, const Position *position, const char *topic, int32 partition)
 {
 	PartitionOffset fresh = {unconstify(char *, topic), partition, position->offset, position->time};
-	CatalogRights rights = catalog_assume_owner();
 	uint64		n;
 
 	n = catalog_offsets_set(pipeline->name, topic, partition, position->offset, position->time);
@@ -110,7 +100,6 @@ seek(const Pipeline *pipeline, const Position *position, const char *topic, int3
 		catalog_offset_add(pipeline->name, &fresh);
 		n = 1;
 	}
-	catalog_resume_caller(rights);
 	return n;
 }
 
@@ -141,7 +130,7 @@ nexus_seek(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("partition must not be negative")));
 
-	pipeline = pipeline_lock(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	pipeline = pipeline_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	if (!pipeline->paused)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

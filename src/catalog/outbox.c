@@ -14,7 +14,6 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #include "catalog/tables.h"
 
@@ -47,7 +46,7 @@ catalog_outbox_add(const char *connection, text *topic, int32 partition, struct 
 	if (connection[0])
 	{
 		values[6] = CStringGetTextDatum(connection);
-		values[7] = ObjectIdGetDatum(get_relname_relid("nexus_outbox_named_id", catalog_schema()));
+		values[7] = ObjectIdGetDatum(catalog_member(CATALOG_NAMED_IDS));
 	}
 	nulls[1] = partition < 0 ? 'n' : ' ';
 	nulls[2] = key ? ' ' : 'n';

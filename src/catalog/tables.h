@@ -5,7 +5,7 @@
  * Every function runs inside a transaction with SPI connected and an active
  * snapshot, and raises on an error. Plans are kept for the process.
  *
- * query.c		prepared statements in the extension's schema
+ * query.c		our own queries: on which tables, with whose rights
  * pipelines.c	nexus_pipelines, nexus_identity, and whether the extension is there
  * offsets.c	nexus_offsets
  * position.c	how a place in a topic is written
@@ -21,40 +21,50 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 #include "utils/jsonb.h"
 
 /* ---- query.c ---- */
 
-/* In sql, "@" stands for the extension's schema and the dot. */
+typedef enum CatalogMember
+{
+	CATALOG_IDENTITY,
+	CATALOG_PIPELINES,
+	CATALOG_OFFSETS,
+	CATALOG_DEAD_LETTERS,
+	CATALOG_OUTBOX,
+	CATALOG_NAMED_IDS,			/* a sequence */
+	CATALOG_TOPIC_RIGHTS,
+} CatalogMember;
+
+#define CATALOG_MEMBERS	(CATALOG_TOPIC_RIGHTS + 1)
+
+/* In sql, "@" stands for the extension's schema and the dot. The rest is query.c's. */
 typedef struct CatalogQuery
 {
 	const char *sql;
 	int			nargs;
 	Oid			argtypes[14];
+	char	   *text;			/* with the schema's name */
 	SPIPlanPtr	plan;
-	uint32		generation;
+	uint32		generation;		/* of the name */
+	LOCKMODE	locks[CATALOG_MEMBERS]; /* what an analysis has found it to use */
+	uint32		checks;			/* counts these */
 } CatalogQuery;
 
-/* Finds the extension's schema; false if the extension isn't installed here. */
+/* False if the extension isn't installed here; raises if its tables can't be used. */
 extern bool catalog_locate(void);
-extern void catalog_use_schema(Oid schema);
-extern Oid	catalog_schema(void);
 
-/* Runs the query and checks that it did what it was to do (an SPI_OK_ code). */
-extern uint64 catalog_run(CatalogQuery *query, Datum *values, const char *nulls, bool read_only, int expected);
+/* Raise if it isn't there. */
+extern Oid	catalog_schema(void);
+extern Oid	catalog_owner(void);	/* of the tables */
+extern Oid	catalog_member(CatalogMember member);
 
 /*
- * The rights of the tables' owner, for a function that its caller may execute
- * without having rights on the tables; restored at the error by PostgreSQL.
+ * Runs the query, with the rights of the tables' owner whoever the caller is, and
+ * checks that it did what it was to do (an SPI_OK_ code).
  */
-typedef struct CatalogRights
-{
-	Oid			user;
-	int			context;
-} CatalogRights;
-
-extern CatalogRights catalog_assume_owner(void);
-extern void catalog_resume_caller(CatalogRights rights);
+extern uint64 catalog_run(CatalogQuery *query, Datum *values, const char *nulls, bool read_only, int expected);
 
 /* ---- pipelines.c ---- */
 
@@ -241,7 +251,7 @@ extern void catalog_dead_letter_renew(int64 id, const ErrorData *error);
 
 /* ---- topic_rights.c ---- */
 
-/* May the role produce to the connection's topic? With the rights of the tables' owner, who may to all. */
+/* May the role produce to the connection's topic? The tables' owner may to all. */
 extern bool catalog_may_produce(Oid role, const char *topic, const char *connection);
 
 #endif							/* NEXUS_TABLES_H */

@@ -10,7 +10,6 @@
 #include "nexus_kafka.h"
 
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 
@@ -29,8 +28,8 @@ catalog_may_produce(Oid role, const char *topic, const char *connection)
 	Datum		values[2] = {CStringGetTextDatum(topic), CStringGetTextDatum(connection)};
 	uint64		n;
 
-	if (has_privs_of_role(role, GetUserId()))
-		return true;			/* the owner */
+	if (has_privs_of_role(role, catalog_owner()))
+		return true;
 	n = catalog_run(&query, values, NULL, true, SPI_OK_SELECT);
 	for (uint64 i = 0; i < n; i++)
 	{

@@ -46,18 +46,14 @@ refuse_topic(const char *topic, const char *connection)
 
 /* EXECUTE is not enough: the caller's role must be allowed the topic. */
 static void
-check_right(FunctionCallInfo fcinfo, const char *topic, const char *connection)
+check_right(const char *topic, const char *connection)
 {
-	CatalogRights rights;
 	bool		allowed;
 
 	if (superuser())
 		return;
 	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
-	allowed = catalog_may_produce(rights.user, topic, connection);
-	catalog_resume_caller(rights);
+	allowed = catalog_may_produce(GetUserId(), topic, connection);
 	SPI_finish();
 	if (!allowed)
 		refuse_topic(topic, connection);
@@ -260,7 +256,7 @@ fill_message(FunctionCallInfo fcinfo, bytea *key, bytea *value, int connection, 
 				 errmsg("topic must not be null")));
 	message->topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check_topic(message->topic);
-	check_right(fcinfo, message->topic, message->connection);
+	check_right(message->topic, message->connection);
 	if (!PG_ARGISNULL(4) && message->partition < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

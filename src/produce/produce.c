@@ -13,7 +13,6 @@
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #include "produce/produce.h"
 
@@ -38,10 +37,8 @@ warn_once_if_not_preloaded(void)
 }
 
 static Datum
-write_outbox(FunctionCallInfo fcinfo, const Message *message)
+write_outbox(const Message *message)
 {
-	CatalogRights rights;
-
 	PreventCommandIfReadOnly("nexus_produce()");
 	warn_once_if_not_preloaded();
 
@@ -52,11 +49,8 @@ write_outbox(FunctionCallInfo fcinfo, const Message *message)
 	(void) GetTopTransactionId();
 
 	SPI_connect();
-	catalog_use_schema(get_func_namespace(fcinfo->flinfo->fn_oid));
-	rights = catalog_assume_owner();
 	catalog_outbox_add(message->connection, cstring_to_text(message->topic), message->partition, message->key,
 					   message->value, message->headers, message->id);
-	catalog_resume_caller(rights);
 	SPI_finish();
 	wake_relay_at_commit(message->connection);
 	return message_answer(message, "published when the transaction commits", NULL);
@@ -68,7 +62,7 @@ nexus_produce_prospect(PG_FUNCTION_ARGS)
 	Message		message;
 
 	message_of_prospect(fcinfo, &message);
-	return write_outbox(fcinfo, &message);
+	return write_outbox(&message);
 }
 
 Datum
@@ -77,7 +71,7 @@ nexus_produce_text(PG_FUNCTION_ARGS)
 	Message		message;
 
 	message_of_text(fcinfo, 5, &message);
-	return write_outbox(fcinfo, &message);
+	return write_outbox(&message);
 }
 
 Datum
@@ -86,7 +80,7 @@ nexus_produce_jsonb(PG_FUNCTION_ARGS)
 	Message		message;
 
 	message_of_jsonb(fcinfo, 5, &message);
-	return write_outbox(fcinfo, &message);
+	return write_outbox(&message);
 }
 
 Datum
@@ -95,5 +89,5 @@ nexus_produce_bytea(PG_FUNCTION_ARGS)
 	Message		message;
 
 	message_of_bytea(fcinfo, 5, &message);
-	return write_outbox(fcinfo, &message);
+	return write_outbox(&message);
 }
