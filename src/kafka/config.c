@@ -65,14 +65,47 @@ static const Property consumer_properties[] = {
 
 #define lengthof(a) (sizeof(a) / sizeof((a)[0]))
 
+/*
+ * What librdkafka was built without, if that is why it refuses a property or one of the
+ * values that it knows; NULL: the value is bad, and the text may have it.
+ */
+static const char *
+built_without(const char *text)
+{
+	const char *why = strrchr(text, ':');
+
+	if (strncmp(text, "Unsupported value \"", 19) != 0 &&
+		(strncmp(text, "Configuration property \"", 24) != 0 || strstr(text, "\" not supported in this build: ") == NULL))
+		return NULL;
+	return why ? why + 2 : NULL;
+}
+
+/* The only call of rd_kafka_conf_set(): its text may have the value, a secret, in it. */
+bool
+kafka_config_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why, size_t size)
+{
+	char		text[512];
+	rd_kafka_conf_res_t result = rd_kafka_conf_set(conf, name, value, text, sizeof(text));
+
+	if (result == RD_KAFKA_CONF_INVALID && built_without(text))
+		snprintf(why, size, "this librdkafka (%s) is built without what %s needs: %s", rd_kafka_version_str(),
+				 name, built_without(text));
+	else if (result == RD_KAFKA_CONF_UNKNOWN)
+		snprintf(why, size, "this librdkafka (%s) does not have %s", rd_kafka_version_str(), name);
+	else if (result != RD_KAFKA_CONF_OK)
+		snprintf(why, size, "librdkafka refuses the value of %s", name);
+	explicit_bzero(text, sizeof(text));
+	return result == RD_KAFKA_CONF_OK;
+}
+
 static bool
 set_property(rd_kafka_conf_t *conf, const char *name, const char *value, KafkaFailure *failure)
 {
-	char		text[sizeof(failure->text)];
+	char		why[sizeof(failure->text)];
 
-	if (rd_kafka_conf_set(conf, name, value, text, sizeof(text)) == RD_KAFKA_CONF_OK)
+	if (kafka_config_set(conf, name, value, why, sizeof(why)))
 		return true;
-	kafka_failure_set(failure, RD_KAFKA_RESP_ERR__INVALID_ARG, text);
+	kafka_failure_set(failure, RD_KAFKA_RESP_ERR__INVALID_ARG, why);
 	return false;
 }
 

@@ -4,7 +4,8 @@
  *
  * They are renewed in their place, and the properties stay the same. So what is in
  * them is part of the connection's hash. A directory of CAs counts by its entries'
- * names, sizes and times.
+ * names, sizes and times. Those that have a private key must be kept as secret as the
+ * file with the properties itself.
  */
 #include "kafka/internal.h"
 
@@ -68,22 +69,48 @@ hash_directory(uint64_t hash, int fd)
 	return kafka_hash(hash, &sum, sizeof(sum));
 }
 
-/* Of one that can't be read: why. */
-static uint64_t
-hash_file(uint64_t hash, const char *path)
+/*
+ * PostgreSQL's rule for the server's own key. Symbolic links have been followed: a mounted
+ * secret of Kubernetes is one, and root's, whose group may read it.
+ */
+const char *
+kafka_secret_file_fault(const struct stat *st)
+{
+	if (!S_ISREG(st->st_mode))
+		return "is not a regular file";
+	if (st->st_uid != geteuid() && st->st_uid != 0)
+		return "must belong to the user that the server runs as, or to root";
+	if (st->st_uid == geteuid() && st->st_mode & (S_IRWXG | S_IRWXO))
+		return "may be read by others than its owner: chmod 600";
+	if (st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO))
+		return "belongs to root, and may be read by others than its group, or written by it: chmod 640";
+	return NULL;
+}
+
+/*
+ * What is wrong with the file, or NULL. That it can't be opened librdkafka will tell; why
+ * not counts for the hash. A pipe would have librdkafka wait for ever.
+ */
+static const char *
+look_at_file(const char *path, bool secret, uint64_t *hash)
 {
 	int			fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
+	const char *fault = NULL;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
-		hash = kafka_hash(hash, &errno, sizeof(errno));
+		*hash = kafka_hash(*hash, &errno, sizeof(errno));
+	else if (secret && (fault = kafka_secret_file_fault(&st)) != NULL)
+		;
 	else if (S_ISREG(st.st_mode))
-		hash = hash_content(hash, fd);
+		*hash = hash_content(*hash, fd);
 	else if (S_ISDIR(st.st_mode))
-		hash = hash_directory(hash, fd);
+		*hash = hash_directory(*hash, fd);
+	else
+		fault = "is neither a regular file nor a directory";
 	if (fd >= 0)
 		close(fd);
-	return hash;
+	return fault;
 }
 
 static bool
@@ -94,13 +121,27 @@ names_file(const char *property)
 	return len > 9 && strcmp(property + len - 9, ".location") == 0;
 }
 
-uint64_t
-kafka_files_hash(const KafkaProperties *properties)
+static bool
+names_key(const char *property)
 {
-	uint64_t	hash = KAFKA_HASH_SEED;
+	return strcmp(property, "ssl.key.location") == 0 || strcmp(property, "ssl.keystore.location") == 0;
+}
 
+const char *
+kafka_files_check(const KafkaProperties *properties, uint64_t *hash, const char **property)
+{
+	*hash = KAFKA_HASH_SEED;
 	for (size_t i = 0; i < properties->n; i++)
-		if (names_file(properties->settings[i].name))
-			hash = hash_file(hash, properties->settings[i].value);
-	return hash;
+	{
+		const KafkaSetting *setting = &properties->settings[i];
+		const char *fault;
+
+		if (!names_file(setting->name) || kafka_properties_get(properties, setting->name) != setting->value)
+			continue;
+		fault = look_at_file(setting->value, names_key(setting->name), hash);
+		*property = setting->name;
+		if (fault)
+			return fault;
+	}
+	return NULL;
 }

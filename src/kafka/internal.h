@@ -7,6 +7,7 @@
 
 #include <librdkafka/rdkafka.h>
 #include <pthread.h>
+#include <sys/stat.h>
 
 #include "kafka/kafka.h"
 
@@ -66,11 +67,31 @@ extern void kafka_failure_explain(KafkaFailure *failure, int code, const char *r
 #define KAFKA_HASH_SEED	UINT64_C(14695981039346656037)
 
 extern uint64_t kafka_hash(uint64_t hash, const void *bytes, size_t size);
-extern uint64_t kafka_files_hash(const KafkaProperties *properties);
+
+/* NULL, and the hash of their content; or what is wrong with the file that *property names. */
+extern const char *kafka_files_check(const KafkaProperties *properties, uint64_t *hash, const char **property);
+
+/* NULL, or why a file with a secret in it isn't kept as it should be. */
+extern const char *kafka_secret_file_fault(const struct stat *st);
+
+/* property_names.c */
+typedef struct KafkaRefusedProperty
+{
+	const char *name;			/* or, with a * at its end, the beginning of names */
+	const char *why;
+} KafkaRefusedProperty;
+
+/* The table's copy of the name, or of the one that is very near to it; NULL: none. */
+extern const char *kafka_property_allowed(const char *name);
+extern const char *kafka_property_meant(const char *name);
+extern const KafkaRefusedProperty *kafka_property_refused(const char *name);
 
 /* config.c */
 extern rd_kafka_conf_t *kafka_config_build(KafkaKind kind, const KafkaSetting *settings, size_t nsettings,
 										   bool *needs_nudge, KafkaFailure *failure);
+
+/* False, and why in words that tell nothing of the value. */
+extern bool kafka_config_set(rd_kafka_conf_t *conf, const char *name, const char *value, char *why, size_t size);
 
 /* producer.c */
 extern void kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque);

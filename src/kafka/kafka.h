@@ -12,7 +12,8 @@
  * config.c	the properties that a handle is made with
  * topic.c		names of topics
  * properties.c	a file with the connection's properties, secrets among them
- * files.c		the files that they name: have they changed?
+ * property_names.c	which may be set, and which one was meant
+ * files.c		the files that they name: have they changed, are keys kept secret?
  * errors.c	what an error of Kafka means for a message
  * complaints.c	what librdkafka complains of, in words for people
  * producer.c	sending, delivery reports
@@ -121,8 +122,9 @@ typedef struct KafkaProperties
 
 /*
  * section: its name; "": what stands before the first one; NULL: the sections' names
- * only. False, and *failure with file and line, if the file isn't its owner's only, or
- * if anything in the section, or of the sections' order, is refused. Never tells a value.
+ * only. False, and *failure with file and line, if the file, or one with a key that it
+ * names, isn't kept secret, or if anything in the section, or of the sections' order, is
+ * refused. Never repeats what stands in the file.
  */
 extern bool kafka_properties_read(const char *path, const char *section, KafkaProperties *properties,
 								  KafkaFailure *failure);

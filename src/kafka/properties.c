@@ -14,13 +14,13 @@
  * A mistake in another's lines doesn't concern it; what leaves unclear where sections
  * begin and end does.
  *
- * What may be set is in a table, so that no property gets in that loads code, runs
- * commands, or undoes what the extension depends on. An error names file and line,
- * and never a value.
+ * What may be set is in a table (property_names.c). An error names file and line, and
+ * repeats nothing that stands there: what looks like a name may be a password, of a value
+ * that began in the line before, say. Names are told by the tables' own copies. A value
+ * that librdkafka or a worker's state may tell must look like what it is meant to be.
  */
 #include "kafka/internal.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -33,58 +33,16 @@
 
 #define LARGEST_FILE	(1024 * 1024)
 #define CLOSE_TIMEOUT_MS	500
+#define BYTE_ORDER_MARK	"\xef\xbb\xbf"	/* editors of Windows write it before UTF-8 */
 
-static const char *const allowed[] = {
-	"bootstrap.servers", "client.id", "client.rack", "client.dns.lookup", "broker.address.family",
-	"security.protocol", "sasl.mechanism", "sasl.mechanisms", "sasl.username", "sasl.password",
-	"sasl.oauthbearer.method", "sasl.oauthbearer.client.id", "sasl.oauthbearer.client.secret",
-	"sasl.oauthbearer.scope", "sasl.oauthbearer.extensions", "sasl.oauthbearer.token.endpoint.url",
-	"https.ca.location", "ssl.ca.location", "ssl.certificate.location", "ssl.key.location",
-	"ssl.key.password", "ssl.keystore.location", "ssl.keystore.password", "ssl.crl.location",
-	"ssl.cipher.suites", "ssl.curves.list", "ssl.sigalgs.list", "ssl.endpoint.identification.algorithm",
-	"socket.timeout.ms", "socket.connection.setup.timeout.ms", "socket.keepalive.enable",
-	"connections.max.idle.ms", "reconnect.backoff.ms", "reconnect.backoff.max.ms", "metadata.max.age.ms",
-	"topic.metadata.refresh.interval.ms", "request.timeout.ms", "compression.type", "compression.codec",
-	"compression.level", "fetch.min.bytes", "fetch.wait.max.ms",
+static const char *const variables[] = {
+	"CONFLUENT_BOOTSTRAP_SERVER", "CONFLUENT_API_KEY", "CONFLUENT_API_SECRET",
 };
 
-typedef struct Refused
-{
-	const char *name;			/* or, with a * at its end, the beginning of names */
-	const char *why;
-} Refused;
+/* Kerberos isn't among them: librdkafka would run kinit. */
+static const char *const mechanisms[] = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"};
 
-static const Refused refused[] = {
-	{"plugin.library.paths", "it loads code into the server"},
-	{"ssl.engine.*", "it loads code into the server"},
-	{"ssl.providers", "it loads code into the server"},
-	{"sasl.kerberos.*", "it runs commands in the server"},
-	{"sasl.jaas.config", "it is the Java client's: write sasl.username and sasl.password"},
-	{"ssl.truststore.*", "it is the Java client's: write ssl.ca.location, a PEM file"},
-	{"ssl.ca.pem", "a value has no line ends: write ssl.ca.location, a file"},
-	{"ssl.certificate.pem", "a value has no line ends: write ssl.certificate.location, a file"},
-	{"ssl.key.pem", "a value has no line ends: write ssl.key.location, a file"},
-	{"ssl.keystore.type", "it is the Java client's: ssl.keystore.location is a PKCS#12 file"},
-	{"enable.ssl.certificate.verification", "without it anybody can pose as the broker: trust its CA by ssl.ca.location"},
-	{"sasl.oauthbearer.config", "unsecured tokens prove nothing: use sasl.oauthbearer.method=oidc"},
-	{"enable.sasl.oauthbearer.unsecure.jwt", "unsecured tokens prove nothing: use sasl.oauthbearer.method=oidc"},
-	{"enable.auto.*", "offsets are the database's"},
-	{"auto.offset.reset", "a pipeline's option start says where to begin"},
-	{"group.id", "a pipeline's option group_id sets it"},
-	{"group.*", "no group is joined: the database says who reads what"},
-	{"isolation.level", "only committed messages are read"},
-	{"enable.idempotence", "it is always on"},
-	{"acks", "a message counts as published when all in-sync replicas have it"},
-	{"request.required.acks", "a message counts as published when all in-sync replicas have it"},
-	{"transactional.id", "the outbox is the transaction"},
-	{"queue.*", "the extension bounds its memory"},
-	{"queued.*", "the extension bounds its memory"},
-	{"fetch.max.bytes", "the extension bounds its memory"},
-	{"fetch.message.max.bytes", "the extension bounds its memory"},
-	{"max.partition.fetch.bytes", "the extension bounds its memory"},
-	{"key.*", "it is the Java client's; values are read and written as they are"},
-	{"value.*", "it is the Java client's; values are read and written as they are"},
-};
+#define MECHANISMS	"PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER"
 
 #define lengthof(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -97,6 +55,7 @@ typedef struct Reader
 	char	   *text;			/* of the file */
 	size_t		begin;			/* the wanted section's text, in there */
 	size_t		end;
+	uint64_t	files_hash;
 	KafkaProperties *properties;
 	KafkaFailure *failure;
 	rd_kafka_conf_t *scratch;	/* what librdkafka thinks of the values */
@@ -126,39 +85,72 @@ complain(Reader *reader, const char *text,...)
 
 /* ---- properties ---- */
 
-static bool
-is_refused(const Refused *r, const char *name)
-{
-	size_t		len = strlen(r->name);
-
-	return r->name[len - 1] == '*' ? strncmp(name, r->name, len - 1) == 0 : strcmp(name, r->name) == 0;
-}
-
-static bool
-check_name(Reader *reader, const char *name)
-{
-	for (size_t i = 0; i < lengthof(allowed); i++)
-		if (strcmp(allowed[i], name) == 0)
-			return true;
-	for (size_t i = 0; i < lengthof(refused); i++)
-		if (is_refused(&refused[i], name))
-			return complain(reader, "%s can't be set: %s", name, refused[i].why);
-	return complain(reader, "unknown property %s; docs/reference.md lists those that may be set", name);
-}
-
-/*
- * What librdkafka was built without, if that is why it refuses a property or one of the
- * values that it knows; NULL: the value is bad, and the text may have it.
- */
+/* The name's own copy; NULL: it may not be set, and that has been told. */
 static const char *
-built_without(const char *text)
+known_name(Reader *reader, const char *name)
 {
-	const char *why = strrchr(text, ':');
+	const char *known = kafka_property_allowed(name);
+	const KafkaRefusedProperty *r = known ? NULL : kafka_property_refused(name);
+	const char *meant = known || r ? NULL : kafka_property_meant(name);
 
-	if (strncmp(text, "Unsupported value \"", 19) != 0 &&
-		(strncmp(text, "Configuration property \"", 24) != 0 || strstr(text, "\" not supported in this build: ") == NULL))
-		return NULL;
-	return why ? why + 2 : NULL;
+	if (r)
+		complain(reader, "%s can't be set: %s", r->name, r->why);
+	else if (meant)
+		complain(reader, "unknown property (did you mean %s?); docs/reference.md lists those that may be set", meant);
+	else if (known == NULL)
+		complain(reader, "unknown property; docs/reference.md lists those that may be set");
+	return known;
+}
+
+static bool
+is_host_list(const char *value)
+{
+	while (true)
+	{
+		value += strspn(value, " ");
+		value += strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/[]%");
+		value += strspn(value, " ");
+		if (*value != ',')
+			return *value == '\0';
+		value++;
+	}
+}
+
+static bool
+is_mechanism(const char *value)
+{
+	for (size_t i = 0; i < lengthof(mechanisms); i++)
+		if (strcmp(mechanisms[i], value) == 0)
+			return true;
+	return false;
+}
+
+/* ASCII's: in other bytes the server's locale may see what isn't there. */
+static bool
+has_control_character(const char *value)
+{
+	for (; *value; value++)
+		if ((unsigned char) *value < ' ' || *value == 0x7f)
+			return true;
+	return false;
+}
+
+/* What librdkafka doesn't look at, or tells of when it does. */
+static bool
+check_value(Reader *reader, const char *name, const char *value)
+{
+	if (value[0] == '\0')
+		return complain(reader, "%s has no value; it must stand on the same line", name);
+	if (has_control_character(value))
+		return complain(reader, "the value of %s has a line end or another control character in it", name);
+	if (strcmp(name, "bootstrap.servers") == 0 && !is_host_list(value))
+		return complain(reader, "the value of bootstrap.servers must be host:port, or several with commas between them");
+	if (strncmp(name, "sasl.mechanism", 14) == 0 && !is_mechanism(value))
+		return complain(reader, "the value of %s must be " MECHANISMS, name);
+	if (strcmp(name, "sasl.oauthbearer.token.endpoint.url") == 0 && strchr(value, '@'))
+		return complain(reader, "the value of %s must not have a user in it: "
+						"write sasl.oauthbearer.client.id and sasl.oauthbearer.client.secret", name);
+	return true;
 }
 
 static void
@@ -170,24 +162,19 @@ free_setting(KafkaSetting *setting)
 	free((char *) setting->name);
 }
 
-/* The later of two lines of the same name counts. */
+/* The later of two lines of the same name counts. name: one of the tables'. */
 static bool
 set_property(Reader *reader, const char *name, const char *value)
 {
 	KafkaProperties *p = reader->properties;
 	KafkaSetting *settings;
 	KafkaSetting copy;
-	char		text[512];		/* librdkafka's may have the value in it */
-	rd_kafka_conf_res_t result = rd_kafka_conf_set(reader->scratch, name, value, text, sizeof(text));
+	char		why[256];
 
-	if (result == RD_KAFKA_CONF_INVALID && built_without(text))
-		return complain(reader, "this librdkafka (%s) is built without what %s needs: %s", rd_kafka_version_str(),
-						name, built_without(text));
-	explicit_bzero(text, sizeof(text));
-	if (result == RD_KAFKA_CONF_UNKNOWN)
-		return complain(reader, "this librdkafka (%s) does not have %s", rd_kafka_version_str(), name);
-	if (result != RD_KAFKA_CONF_OK)
-		return complain(reader, "librdkafka refuses the value of %s", name);
+	if (!check_value(reader, name, value))
+		return false;
+	if (!kafka_config_set(reader->scratch, name, value, why, sizeof(why)))
+		return complain(reader, "%s", why);
 
 	settings = realloc(p->settings, (p->n + 1) * sizeof(KafkaSetting));
 	if (settings)
@@ -202,15 +189,22 @@ set_property(Reader *reader, const char *name, const char *value)
 	return true;
 }
 
+/* Likewise ASCII's: the last byte of a letter is no blank. */
+static bool
+is_blank(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 static char *
 trim(char *text)
 {
 	char	   *end;
 
-	while (isspace((unsigned char) *text))
+	while (is_blank(*text))
 		text++;
 	end = text + strlen(text);
-	while (end > text && isspace((unsigned char) end[-1]))
+	while (end > text && is_blank(end[-1]))
 		end--;
 	*end = '\0';
 	return text;
@@ -220,6 +214,7 @@ static bool
 read_property(Reader *reader, char *line)
 {
 	size_t		len = strcspn(line, "=:");
+	const char *known;
 	char	   *name;
 	char	   *value;
 
@@ -232,10 +227,21 @@ read_property(Reader *reader, char *line)
 		return complain(reader, "expected name = value");
 	if (value[0] != '\0' && value[strlen(value) - 1] == '\\')
 		return complain(reader, "a value can't be continued on the next line");
-	return check_name(reader, name) && set_property(reader, name, value);
+	known = known_name(reader, name);
+	return known && set_property(reader, known, value);
 }
 
 /* ---- environment variables ---- */
+
+/* NULL: the application's. */
+static const char *
+known_variable(const char *name)
+{
+	for (size_t i = 0; i < lengthof(variables); i++)
+		if (strcmp(variables[i], name) == 0)
+			return variables[i];
+	return NULL;
+}
 
 static bool
 read_variable(Reader *reader, const char *name, const char *value)
@@ -264,7 +270,7 @@ variable_name(const char *line)
 	size_t		len = strspn(line, "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
 	size_t		space = strspn(line + len, " \t");
 
-	return len > 0 && !isdigit((unsigned char) line[0]) && line[len + space] == '=' ? len : 0;
+	return len > 0 && !(line[0] >= '0' && line[0] <= '9') && line[len + space] == '=' ? len : 0;
 }
 
 /*
@@ -331,7 +337,7 @@ add_section(Reader *reader, const char *name)
 
 	for (size_t i = 0; i < p->nsections; i++)
 		if (strcmp(p->sections[i], name) == 0)
-			return complain(reader, "section [%s] is there twice", name);
+			return complain(reader, "a section of this name is there already");
 	sections = realloc(p->sections, (p->nsections + 1) * sizeof(char *));
 	if (sections)
 		p->sections = sections;
@@ -391,7 +397,7 @@ read_text(Reader *reader, char *text)
 		int			first = ++reader->line;
 
 		begin = line + strspn(line, " \t");
-		if (strncmp(begin, "export", 6) == 0 && isspace((unsigned char) begin[6]) && begin[6] != '\n')
+		if (strncmp(begin, "export", 6) == 0 && is_blank(begin[6]) && begin[6] != '\n')
 			begin += 6 + strspn(begin + 6, " \t");
 		if ((len = variable_name(begin)) > 0)
 		{
@@ -400,7 +406,8 @@ read_text(Reader *reader, char *text)
 			if (value == NULL)
 			{
 				reader->line = first;
-				return complain(reader, "%s has a quote that isn't closed", begin);
+				return complain(reader, "%s has a quote that isn't closed",
+								known_variable(begin) ? known_variable(begin) : "a variable");
 			}
 			if (!read_variable(reader, begin, value))
 				return false;
@@ -417,29 +424,29 @@ read_text(Reader *reader, char *text)
 	return true;
 }
 
-/* OAUTHBEARER without a method waits for a token that nobody fetches. */
+/*
+ * SASL without a mechanism would be Kerberos, and OAUTHBEARER without a method waits for a
+ * token that nobody fetches.
+ */
 static bool
-check_oauthbearer(Reader *reader)
+check_sasl(Reader *reader)
 {
+	const char *protocol = kafka_properties_get(reader->properties, "security.protocol");
 	const char *mechanism = kafka_properties_get(reader->properties, "sasl.mechanism");
 	const char *method = kafka_properties_get(reader->properties, "sasl.oauthbearer.method");
 
 	if (mechanism == NULL)
 		mechanism = kafka_properties_get(reader->properties, "sasl.mechanisms");
-	if (mechanism == NULL || strcasecmp(mechanism, "OAUTHBEARER") != 0 || (method && strcasecmp(method, "oidc") == 0))
-		return true;
-	return complain(reader, "sasl.mechanism OAUTHBEARER needs sasl.oauthbearer.method=oidc");
+	if (mechanism == NULL && protocol && strncasecmp(protocol, "SASL_", 5) == 0)
+		return complain(reader, "security.protocol with SASL needs sasl.mechanism: " MECHANISMS);
+	if (mechanism && strcmp(mechanism, "OAUTHBEARER") == 0 && !(method && strcasecmp(method, "oidc") == 0))
+		return complain(reader, "sasl.mechanism OAUTHBEARER needs sasl.oauthbearer.method=oidc");
+	return true;
 }
 
 static bool
-finish(Reader *reader)
+set_confluent(Reader *reader)
 {
-	reader->line = 0;
-	if (!check_oauthbearer(reader))
-		return false;
-	if (reader->properties->found && reader->wanted[0] &&
-		kafka_properties_get(reader->properties, "bootstrap.servers") == NULL)
-		return complain(reader, "section [%s] has no bootstrap.servers", reader->wanted);
 	if (!reader->has_key && !reader->has_secret)
 		return true;
 	if (!reader->has_key || !reader->has_secret)
@@ -447,23 +454,41 @@ finish(Reader *reader)
 	return set_property(reader, "security.protocol", "SASL_SSL") && set_property(reader, "sasl.mechanism", "PLAIN");
 }
 
-/* Its owner's only, or what it hides isn't hidden. */
+/* librdkafka opens them once more, by their names, when the client is made: at once after this. */
+static bool
+check_files(Reader *reader)
+{
+	const char *property;
+	const char *fault = kafka_files_check(reader->properties, &reader->files_hash, &property);
+
+	return fault == NULL || complain(reader, "%s names a file that %s", property, fault);
+}
+
+static bool
+finish(Reader *reader)
+{
+	reader->line = 0;
+	if (!set_confluent(reader) || !check_sasl(reader))
+		return false;
+	if (reader->properties->found && reader->wanted[0] &&
+		kafka_properties_get(reader->properties, "bootstrap.servers") == NULL)
+		return complain(reader, "section [%s] has no bootstrap.servers", reader->wanted);
+	return check_files(reader);
+}
+
 static char *
 load(Reader *reader, size_t *size)
 {
 	int			fd = open(reader->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
+	const char *fault;
 	char	   *text = NULL;
 	ssize_t		got;
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		complain(reader, "%s", strerror(errno));
-	else if (!S_ISREG(st.st_mode))
-		complain(reader, "not a regular file");
-	else if (st.st_uid != geteuid() && st.st_uid != 0)
-		complain(reader, "must belong to the user that the server runs as, or to root");
-	else if (st.st_mode & (S_IRWXG | S_IRWXO))
-		complain(reader, "may be read by others than its owner: chmod 600");
+	else if ((fault = kafka_secret_file_fault(&st)) != NULL)
+		complain(reader, "%s", fault);
 	else if (st.st_size > LARGEST_FILE)
 		complain(reader, "larger than 1 MB");
 	else if ((text = calloc(1, st.st_size + 1)) == NULL)
@@ -494,11 +519,13 @@ kafka_properties_parse(const char *path, const char *section, char *text, KafkaP
 	memset(properties, 0, sizeof(*properties));
 	reader.inside = properties->found = section && section[0] == '\0';
 	reader.scratch = rd_kafka_conf_new();
+	if (strncmp(text, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
+		text += strlen(BYTE_ORDER_MARK);
 	ok = read_text(&reader, text) && finish(&reader);
 	rd_kafka_conf_destroy(reader.scratch);
 	if (ok)						/* the reading has changed the text, always in the same way */
-		properties->hash = kafka_hash(KAFKA_HASH_SEED, text + reader.begin, reader.end - reader.begin) ^
-			kafka_files_hash(properties);
+		properties->hash = kafka_hash(KAFKA_HASH_SEED, reader.text + reader.begin, reader.end - reader.begin) ^
+			reader.files_hash;
 	else
 		kafka_properties_free(properties);
 	return ok;

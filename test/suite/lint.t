@@ -142,15 +142,15 @@ sub names_that_exist
 		state => to_set($states =~ /"(\w+)"/g, slurp('src/admin/status.c') =~ /\bstate = "(\w+)"/g));
 }
 
-# As src/kafka/properties.c has them, and with the reason.
+# As src/kafka/property_names.c has them, and with the reason.
 sub properties_allowed
 {
-	return slurp('src/kafka/properties.c') =~ /\ballowed\[\] = \{(.*?)\};/s ? $1 =~ /"([^"]+)"/g : ();
+	return slurp('src/kafka/property_names.c') =~ /\ballowed\[\] = \{(.*?)\};/s ? $1 =~ /"([^"]+)"/g : ();
 }
 
 sub properties_refused
 {
-	return slurp('src/kafka/properties.c') =~ /\brefused\[\] = \{(.*?)\};/s ? $1 =~ /\{"([^"]+)", "([^"]+)"\}/g : ();
+	return slurp('src/kafka/property_names.c') =~ /\brefused\[\] = \{(.*?)\};/s ? $1 =~ /\{"([^"]+)", "([^"]+)"\}/g : ();
 }
 
 # Of the first table of a section "Properties that …", where a cell has reasons: with these.

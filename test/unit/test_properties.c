@@ -1,7 +1,8 @@
-/* Unit tests of kafka/properties.c: files, the two formats, what is refused, and that no value is told. */
-#include <librdkafka/rdkafka.h>
-
-#include "kafka/kafka.h"
+/*
+ * Unit tests of kafka/properties.c: files, the two formats, what is refused, and that
+ * nothing of the file is told. hush stands for a secret, wherever it has got to.
+ */
+#include "kafka/internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +48,7 @@ section_refuses(const char *section, const char *text, const char *with, const c
 	if (strstr(failure.text, with) == NULL)
 		printf("# got: %s\n", failure.text);
 	ok(strstr(failure.text, with) != NULL, with);
-	ok(strstr(failure.text, "hush") == NULL, "and no value is told");
+	ok(strstr(failure.text, "hush") == NULL && strstr(failure.text, "HUSH") == NULL, "and nothing of the file is told");
 }
 
 static void
@@ -94,6 +95,10 @@ test_environment(void)
 
 	refuses("CONFLUENT_API_KEY=hush\n", "CONFLUENT_API_SECRET is missing", "half of a pair");
 	refuses("\nCONFLUENT_API_SECRET=\"hush\n", "line 2: CONFLUENT_API_SECRET has a quote that isn't closed", "an open quote");
+	refuses("HUSH=\"x\n", "line 1: a variable has a quote that isn't closed", "an open quote of what may be no name");
+	refuses("CONFLUENT_BOOTSTRAP_SERVER=\"a:1\nCONFLUENT_API_SECRET=hush\nURL=\"x\n", "line 3: the value of bootstrap.servers has a line end",
+			"a quote that was forgotten, and one further on closes it");
+	refuses("CONFLUENT_API_KEY=\nCONFLUENT_API_SECRET=hush\n", "line 1: sasl.username has no value", "a variable without a value");
 	ok(parse("CONFLUENT_API_KEY=k\nCONFLUENT_API_SECRET=s\nssl.ca.location=/ca.pem\n"), "both formats in one file");
 	has("ssl.ca.location", "/ca.pem", "each by its own rules");
 	kafka_properties_free(&p);
@@ -103,18 +108,74 @@ static void
 test_refused(void)
 {
 	refuses("\n\nplugin.library.paths=hush\n", "line 3: plugin.library.paths can't be set: it loads code", "what loads code");
-	refuses("ssl.engine.location=hush\n", "loads code", "an engine");
+	refuses("ssl.engine.location=hush\n", "ssl.engine.* can't be set: it loads code", "an engine");
 	refuses("ssl.providers=hush\n", "loads code", "providers");
 	refuses("sasl.kerberos.kinit.cmd=hush\n", "runs commands", "what runs commands");
 	refuses("group.id=hush\n", "option group_id", "what the extension sets");
 	refuses("enable.auto.commit=hush\n", "offsets are the database's", "what the extension depends on");
 	refuses("sasl.jaas.config=hush;\n", "sasl.username and sasl.password", "the Java client's names, with ours");
 	refuses("enable.ssl.certificate.verification=false\n", "ssl.ca.location", "no verification");
-	refuses("sasl.pasword=hush\n", "unknown property sasl.pasword", "a mistyped name");
+	refuses("sasl.pasword=hush\n", "unknown property (did you mean sasl.password?)", "a mistyped name");
+	refuses("Bootstrap_Servers=hush\n", "(did you mean bootstrap.servers?)", "capitals, and another sign between");
+	refuses("shush=hush\n", "unknown property; docs/reference.md", "a name that is near to none");
 	refuses("security.protocol=hush\n", "line 1: librdkafka refuses the value of security.protocol", "a bad value");
 	refuses("socket.timeout.ms=hush\n", "socket.timeout.ms", "a bad number");
 	refuses("hush\n", "expected name = value", "no name");
 	refuses("ssl.key.password=hush\\\n", "continued", "a continued line");
+}
+
+/* A secret where it isn't expected. */
+static void
+test_misplaced(void)
+{
+	refuses("client.id=a\nsasl.password =\nhush\n", "line 2: sasl.password has no value; it must stand on the same line",
+			"a value in the next line");
+	refuses("hush=\n", "line 1: unknown property; docs", "what looks like a name");
+	refuses("hush\n", "line 1: expected name = value", "what has no sign of equality");
+	refuses("export hush=1\n", "line 1: expected name = value", "export");
+	refuses("key.hush=1\n", "key.* can't be set", "what begins as a name does");
+	refuses("[hush]\n[hush]\n", "line 2: a section of this name is there already", "in brackets, twice");
+	refuses("[hush\n", "a section is [name]", "in half of them");
+	refuses("sasl.mechanism=hush\n", "line 1: the value of sasl.mechanism must be PLAIN, SCRAM", "a value that librdkafka tells");
+	refuses("sasl.mechanisms=GSSAPI\n", "must be PLAIN, SCRAM", "a mechanism that runs commands");
+	refuses("security.protocol=sasl_ssl\n", "needs sasl.mechanism: PLAIN, SCRAM", "which is librdkafka's default");
+	refuses("bootstrap.servers=app:hush@a:9092\n", "must be host:port", "a user among the hosts");
+	refuses("bootstrap.servers=a:9092, b:9092 sasl.password=hush\n", "must be host:port", "two properties in a line");
+	refuses("bootstrap.servers=a:9092 hush\n", "must be host:port", "and half of one");
+	refuses("sasl.oauthbearer.token.endpoint.url=https://app:hush@b/token\n", "must not have a user in it", "a user in a URL");
+	refuses("bootstrap.servers=a:9092\rsasl.password=hush\r", "line end or another control character", "line ends of another system");
+	ok(parse("sasl.password=\xc3\x85\n"), "a letter of which a byte would be a control character or a blank elsewhere");
+	has("sasl.password", "\xc3\x85", "is the value's");
+	kafka_properties_free(&p);
+	refuses("\xff\xfeh\x01u\x01s\x01h=\n", "line 1: expected name = value", "another encoding");
+	refuses("\xef\xbb\xbfhush=1\n", "line 1: unknown property", "after a byte order mark");
+
+	ok(parse("\xef\xbb\xbf" "client.id=a\nbootstrap.servers = a:9092 , SASL_SSL://[::1]:9092\n"), "a byte order mark");
+	has("client.id", "a", "is not the first name's");
+	has("bootstrap.servers", "a:9092 , SASL_SSL://[::1]:9092", "hosts in all ways that librdkafka knows");
+	kafka_properties_free(&p);
+}
+
+static void
+tells_nothing(const char *name, const char *value)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		why[256] = "";
+
+	ok(!kafka_config_set(conf, name, value, why, sizeof(why)), "librdkafka refuses a value");
+	ok(strstr(why, name) && !strstr(why, "hush"), "which isn't told, but the name is");
+	rd_kafka_conf_destroy(conf);
+}
+
+/* Where librdkafka would say the value, or it has none of that name. */
+static void
+test_librdkafka(void)
+{
+	static const char *const names[] = {"security.protocol", "socket.timeout.ms", "socket.keepalive.enable",
+	"compression.codec", "client.dns.lookup", "no.such.property"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		tells_nothing(names[i], "hush");
 }
 
 static uint64_t
@@ -131,7 +192,7 @@ section_hash(const char *section, const char *text)
 static void
 test_sections(void)
 {
-	const char *file = "bootstrap.servers=a:1\nclient.id=one\n\n[analytics]\nbootstrap.servers=b:1 # b\n"
+	const char *file = "bootstrap.servers=a:1\nclient.id=one\n\n[analytics]\nbootstrap.servers=b:1\nclient.rack=b # b\n"
 		"# its own\n  [eu-1_x]  \nCONFLUENT_BOOTSTRAP_SERVER='c:1' # c\nCONFLUENT_API_KEY=k\nCONFLUENT_API_SECRET=s\n";
 
 	ok(parse(file) && p.found, "what is before the first section is the default connection");
@@ -142,7 +203,8 @@ test_sections(void)
 	kafka_properties_free(&p);
 
 	ok(parse_section("analytics", file) && p.found, "a section");
-	has("bootstrap.servers", "b:1 # b", "has its own properties");
+	has("bootstrap.servers", "b:1", "has its own properties");
+	has("client.rack", "b # b", "by the rules of properties");
 	ok(kafka_properties_get(&p, "client.id") == NULL, "and inherits none");
 	kafka_properties_free(&p);
 	ok(parse_section("eu-1_x", file) && p.found, "a section by the names of .env");
@@ -165,15 +227,15 @@ test_sections(void)
 	ok(parse_section("b", "CONFLUENT_API_KEY=x\n[b]\nbootstrap.servers=b\n"), "half of a pair elsewhere");
 	kafka_properties_free(&p);
 
-	refuses("[a]\nbootstrap.servers=b\n\n[a]\n", "line 4: section [a] is there twice", "a section twice");
-	section_refuses(NULL, "[a]\n[a]\n", "line 2: section [a] is there twice", "whatever is read");
+	refuses("[a]\nbootstrap.servers=b\n\n[a]\n", "line 4: a section of this name is there already", "a section twice");
+	section_refuses(NULL, "[a]\n[a]\n", "line 2: a section of this name is there already", "whatever is read");
 	refuses("[]\n", "line 1: a section is [name]", "a section without a name");
 	refuses("[a b]\n", "line 1: a section is [name]", "a blank in a name");
 	refuses("[a\n", "line 1: a section is [name]", "no bracket at the end");
 	refuses("[\n", "line 1: a section is [name]", "a bracket only");
 	refuses("[a] # hush\n", "line 1: a section is [name]", "something behind it");
 	refuses("[0123456789012345678901234567890123456789012345678901234567890123]\n", "at most 63", "a name that is too long");
-	section_refuses("b", "[a]\nX=\"hush\n[b]\nbootstrap.servers=b\n", "line 2: X has a quote that isn't closed",
+	section_refuses("b", "[a]\nX=\"hush\n[b]\nbootstrap.servers=b\n", "line 2: a variable has a quote that isn't closed",
 					"a quote that would swallow other sections");
 
 	ok(section_hash("", file) == section_hash("", "bootstrap.servers=a:1\nclient.id=one\n\n[analytics]\nbootstrap.servers=b:2\n"),
@@ -206,6 +268,40 @@ test_files(void)
 	ok(!kafka_properties_read(path, "", &p, &failure) && strstr(failure.text, "not a regular file"), "a pipe: refused, without waiting");
 	unlink(path);
 	ok(!kafka_properties_read("/tmp", "", &p, &failure) && strstr(failure.text, "not a regular file"), "a directory: refused");
+}
+
+static const char *
+fault_of(uid_t owner, mode_t mode)
+{
+	struct stat st = {.st_uid = owner,.st_mode = mode};
+	const char *fault = kafka_secret_file_fault(&st);
+
+	return fault ? fault : "";
+}
+
+/* As PostgreSQL has it for the server's own key. */
+static void
+test_rule(void)
+{
+	uid_t		we = geteuid();
+	uid_t		root = 0;
+
+	ok(strcmp(fault_of(we, S_IFREG | 0600), "") == 0, "ours, 0600");
+	ok(strcmp(fault_of(we, S_IFREG | 0400), "") == 0, "ours, 0400");
+	ok(strstr(fault_of(we, S_IFREG | 0640), "chmod 600") != NULL, "ours, and a group may read it");
+	ok(strstr(fault_of(we, S_IFREG | 0604), "chmod 600") != NULL, "ours, and all may");
+	ok(strstr(fault_of(we, S_IFREG | 0610), "chmod 600") != NULL, "ours, and a group may run it");
+	ok(strstr(fault_of(we + 4711, S_IFREG | 0600), "must belong") != NULL, "a stranger's");
+	ok(strcmp(fault_of(root, S_IFREG | 0600), "") == 0, "root's, 0600");
+	if (we != root)
+	{
+		ok(strcmp(fault_of(root, S_IFREG | 0640), "") == 0, "root's, and a group may read it");
+		ok(strcmp(fault_of(root, S_IFREG | 0440), "") == 0, "root's, as Kubernetes mounts it");
+		ok(strstr(fault_of(root, S_IFREG | 0660), "chmod 640") != NULL, "root's, and a group may write it");
+		ok(strstr(fault_of(root, S_IFREG | 0644), "chmod 640") != NULL, "root's, and all may read it");
+	}
+	ok(strstr(fault_of(we, S_IFDIR | 0700), "not a regular file") != NULL, "a directory");
+	ok(strstr(fault_of(we, S_IFIFO | 0600), "not a regular file") != NULL, "a pipe");
 }
 
 static void
@@ -258,6 +354,51 @@ test_named_files(void)
 	rmdir(dir);
 }
 
+/* Those with a private key are kept as the file itself is; a certificate is no secret. */
+static void
+test_keys(void)
+{
+	static const char *const keys[] = {"ssl.key.location", "ssl.keystore.location"};
+	char		dir[] = "/tmp/nexus_keys.XXXXXX";
+	char		file[64];
+	char		link[64];
+	char		text[256];
+
+	ok(mkdtemp(dir) != NULL, "a directory");
+	snprintf(file, sizeof(file), "%s/key.pem", dir);
+	snprintf(link, sizeof(link), "%s/link.pem", dir);
+	write_text(file, "a key");
+	ok(symlink(file, link) == 0, "a symbolic link");
+	for (int i = 0; i < 2; i++)
+	{
+		snprintf(text, sizeof(text), "%s=/nowhere/hush\n%s=%s\n", keys[i], keys[i], link);
+		chmod(file, 0600);
+		ok(parse(text), "a key that only its owner may read");
+		kafka_properties_free(&p);
+		chmod(file, 0640);
+		refuses(text, keys[i], "a key that a group may read");
+		refuses(text, "names a file that may be read by others than its owner: chmod 600", "through a link");
+	}
+	snprintf(text, sizeof(text), "ssl.certificate.location=%s\nssl.ca.location=%s\n", file, file);
+	chmod(file, 0644);
+	ok(parse(text), "a certificate and a CA that all may read");
+	kafka_properties_free(&p);
+	snprintf(text, sizeof(text), "[a]\nbootstrap.servers=b\nssl.key.location=%s\n", file);
+	ok(parse(text), "a key of another section");
+	kafka_properties_free(&p);
+	ok(parse("ssl.key.location=/nowhere/key.pem\n"), "a key that isn't there is librdkafka's to complain of");
+	kafka_properties_free(&p);
+	unlink(file);
+	mkfifo(file, 0600);
+	snprintf(text, sizeof(text), "ssl.key.location=%s\n", file);
+	refuses(text, "ssl.key.location names a file that is not a regular file", "a pipe");
+	snprintf(text, sizeof(text), "ssl.ca.location=%s\n", file);
+	refuses(text, "ssl.ca.location names a file that is neither a regular file nor a directory", "also for a CA");
+	unlink(link);
+	unlink(file);
+	rmdir(dir);
+}
+
 /* With OIDC or without, as librdkafka was built. */
 static void
 test_oauthbearer(void)
@@ -284,9 +425,13 @@ main(void)
 	test_properties();
 	test_environment();
 	test_refused();
+	test_misplaced();
+	test_librdkafka();
 	test_sections();
 	test_files();
+	test_rule();
 	test_named_files();
+	test_keys();
 	test_oauthbearer();
 	return done_testing();
 }

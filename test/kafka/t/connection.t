@@ -59,7 +59,7 @@ runs_ok($node, 'postgres', 'mended');
 my %pids = map { $_ => $node->worker_pid($_, 'postgres') } qw(relay ingest);
 my @bad = (
 	[ "plugin.library.paths=/tmp/$marked.so\n", qr/line 1: plugin\.library\.paths can't be set/ ],
-	[ env_file() . "sasl.pasword=$marked\n", qr/line 7: unknown property sasl\.pasword/ ],
+	[ env_file() . "sasl.pasword=$marked\n", qr/line 7: unknown property \(did you mean sasl\.password\?\)/ ],
 	[ env_file(ca => "/tmp/$marked.pem"), qr/ssl\.ca\.location/ ],
 	[ env_file() . "security.protocol=$marked\n", qr/line 7: librdkafka refuses the value of security\.protocol/ ]);
 for my $bad (@bad)
@@ -96,6 +96,11 @@ $file->state_ok('unreachable', 'wants a certificate of ours', 'a listener that w
 $file->reload_with($mtls . 'ssl.certificate.location=' . $kafka->ca_file . "\nssl.key.location=" . $kafka->key_file . "\n");
 runs_ok($node, 'postgres', 'mutual TLS');
 $file->arrives_ok('mutual TLS: messages arrive');
+chmod 0640, $kafka->key_file;
+$node->reload;
+$node->wait_for_query('postgres', "SELECT count(*) = 2 FROM nexus_status WHERE last_error ~ 'ssl.key.location names a file that may be read'");
+$file->arrives_ok('its key may be read by others now: the connection goes on');
+chmod 0600, $kafka->key_file;
 
 # ---- the secret
 
