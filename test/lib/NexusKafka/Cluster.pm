@@ -34,13 +34,15 @@ my $json = JSON::PP->new->canonical->utf8;
 #   preload    => 0               without shared_preload_libraries
 #   conf       => { guc => value, … }
 #   start      => 0               initialized only
+#   clock      => $clock          its time of day (NexusKafka::Clock)
 #   all others go to PostgreSQL::Test::Cluster::init (allows_streaming, extra …)
 sub make
 {
 	my ($class, $name, %opt) = @_;
 	my %own = map { $_ => delete $opt{$_} }
-	  qw(embedded bootstrap sasl_ssl fsync restart_after_crash preload conf start);
+	  qw(embedded bootstrap sasl_ssl fsync restart_after_crash preload conf start clock);
 	my $node = $class->new($name);
+	$node->set_clock($own{clock}) if $own{clock};
 
 	# The same whatever the locale of whoever starts this, or its absence.
 	$node->init(%opt, extra => [ '--encoding=UTF8', '--locale=C', @{ $opt{extra} // [] } ]);
@@ -93,11 +95,22 @@ sub reconfigure
 	return;
 }
 
+# From the next start on.
+sub set_clock
+{
+	my ($self, $clock) = @_;
+
+	$self->{_nexus_clock} = $clock;
+	return;
+}
+
 sub start
 {
 	my ($self, @args) = @_;
+	my %environment = $self->{_nexus_clock} ? $self->{_nexus_clock}->environment : ();
 
 	$self->_end_with_the_test;
+	local @ENV{ keys %environment } = values %environment;
 	return $self->SUPER::start(@args);
 }
 
