@@ -1,6 +1,5 @@
 """The measurements. Each is called with the system, the options and the report."""
 
-import contextlib
 import os
 import re
 import statistics
@@ -8,7 +7,9 @@ import subprocess
 import time
 
 import processes
+from answers import answers
 from report import spread
+from snapshot import snapshot
 from system import scalar, status, wait
 
 WORKERS = "SELECT backend_type, pid FROM pg_stat_activity WHERE backend_type LIKE 'nexus_kafka %' ORDER BY 1, 2"
@@ -136,7 +137,7 @@ def relay_round(system, data):
         make_bodies(cursor, data)
         publish_seconds(cursor, 1000)  # the relay is up and has its connection
         free = publish_seconds(cursor, data.count)
-        with held_snapshot(system):
+        with system.held_snapshot():
             publish_seconds(cursor, min(PINNED_MESSAGES, data.count))
             pinned = publish_seconds(cursor, data.count)
     return free, pinned, raw_produce(system, data)
@@ -172,14 +173,6 @@ def publish_seconds(cursor, count):
     if not flushed or produced != count:
         raise SystemExit(f'{count} messages were not published: {status(cursor)}')
     return seconds
-
-
-@contextlib.contextmanager
-def held_snapshot(system):
-    cursor = system.connect()
-    cursor.execute('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class')
-    yield
-    cursor.connection.close()
 
 
 # ---------------------------------------------------------------- nexus_produce and INSERT
@@ -348,4 +341,5 @@ def far(system, options, report):
                        f'{statistics.median(cores):.3f} cores')
 
 
-ALL = {part.__name__: part for part in (ingest, relay, produce, now, latency, far, idle, workers, backlog)}
+ALL = {part.__name__: part for part in (ingest, relay, produce, now, latency, answers, snapshot, far, idle, workers,
+                                         backlog)}

@@ -59,6 +59,15 @@ class System:
             admin.execute(f'DROP DATABASE {DATABASE}')
             admin.connection.close()
 
+    @contextlib.contextmanager
+    def held_snapshot(self, held=True):
+        """Meanwhile a transaction elsewhere sees all that was there at its beginning, if it is to."""
+        cursor = self.connect()
+        if held:
+            cursor.execute('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class')
+        yield
+        cursor.connection.close()
+
     # ---- Kafka
 
     def create_topic(self, topic, partitions=1):
@@ -122,13 +131,13 @@ def scalar(cursor, query, *args):
     return cursor.fetchone()[0]
 
 
-def wait(cursor, query, expected=True):
-    """Asks until the answer is the expected one."""
+def wait(cursor, query, expected=True, seconds=0.005):
+    """Asks until the answer is the expected one, each time so much later."""
     deadline = time.monotonic() + GIVE_UP
     while (answer := scalar(cursor, query)) != expected:
         if time.monotonic() > deadline:
             raise SystemExit(f'timed out: {query} answered {answer}; {status(cursor)}')
-        time.sleep(0.005)
+        time.sleep(seconds)
 
 
 def status(cursor):
