@@ -22,6 +22,7 @@
  * new_topic.c	a topic that is to be made, as a call has it
  * link.c		a worker's connection to Kafka, and whether it is up
  * connections.c	which connections have a name
+ * synchronous.c	is a commit on disk, here and on the synchronous standbys
  */
 #ifndef NEXUS_WORKER_H
 #define NEXUS_WORKER_H
@@ -521,5 +522,16 @@ extern void connection_check_name(const char *name);
 
 /* An SQL function's argument: the name, checked likewise, or "" if it is NULL, the default one. */
 extern const char *connection_argument(FunctionCallInfo fcinfo, int n);
+
+/* ---- synchronous.c ---- */
+
+/*
+ * A snapshot that was taken before sees no commit beyond it, but of those that didn't wait
+ * for the disk; of these TransactionIdGetCommitLSN() tells.
+ */
+extern XLogRecPtr commits_seen(void);
+
+/* Has all up to lsn on this server's disk; true if all synchronous standbys that are waited for have it on theirs too. */
+extern bool commit_is_safe(XLogRecPtr lsn);
 
 #endif							/* NEXUS_WORKER_H */
