@@ -4,7 +4,8 @@
  *
  * Loaded by shared_preload_libraries, all of it. Loaded later, by a call of one
  * of its functions, only the settings: then nexus_produce still writes the
- * outbox, and nothing runs.
+ * outbox, and nothing runs. Likewise in the server that pg_upgrade starts: its tables
+ * are about to be replaced, or copied elsewhere, and nothing may be made in it.
  */
 #include "nexus_kafka.h"
 
@@ -79,7 +80,7 @@ void
 _PG_init(void)
 {
 	define_settings();
-	if (!process_shared_preload_libraries_in_progress)
+	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	shmem_install_hooks();
 	commands_install_hook();
