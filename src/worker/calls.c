@@ -224,6 +224,25 @@ call_waits_for(const char *connection)
 
 /* ---- the relay ---- */
 
+/*
+ * While it was looked at, its backend gave it up, and another one has asked somebody else
+ * by the same slot. That one may have looked already, and seen it taken.
+ */
+static void
+pass_on(Call *call)
+{
+	Oid			database = call->database;
+	char		connection[NAMEDATALEN];
+	Job		   *job;
+
+	strlcpy(connection, call->connection, NAMEDATALEN);
+	call_put_back(call);
+	job = OidIsValid(database) ? job_lookup(JOB_RELAY, database, connection, 0)
+		: job_lookup(JOB_BROKER, InvalidOid, "", 0);
+	if (job)
+		job_wake_for_call(job);
+}
+
 /* The next one that was asked of this worker, from *i on; it is the caller's now. */
 Call *
 call_take_next(int *i)
@@ -237,6 +256,11 @@ call_take_next(int *i)
 		if (!move(call, CALL_ASKED, CALL_TAKEN))
 			continue;
 		pg_read_barrier();
+		if (!is_for(call, MyJob->name))
+		{
+			pass_on(call);
+			continue;
+		}
 		(*i)++;
 		return call;
 	}
