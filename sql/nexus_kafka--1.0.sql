@@ -37,6 +37,7 @@ CREATE TABLE @extschema@.nexus_pipelines (
   connection text CHECK (connection ~ '^[a-zA-Z0-9_-]{1,63}$'),
   paused boolean NOT NULL DEFAULT false,
   paused_reason text,
+  resumes bigint NOT NULL DEFAULT 0,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   started_at timestamptz
 );
@@ -64,6 +65,8 @@ COMMENT ON COLUMN @extschema@.nexus_pipelines.on_demand IS 'Runs only while a ne
 COMMENT ON COLUMN @extschema@.nexus_pipelines.connection IS
   'The section of nexus_kafka.config_file that says which Kafka cluster it reads from; NULL: the default connection.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.paused_reason IS 'Why, where it wasn''t nexus_pause().';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.resumes IS
+  'Calls of nexus_resume(): with each, the pipeline''s workers begin anew, also one that had stopped.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.started_at IS 'When start was carried out; NULL: not yet.';
 
 CREATE TABLE @extschema@.nexus_offsets (

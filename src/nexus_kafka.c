@@ -83,6 +83,6 @@ _PG_init(void)
 	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
 		return;
 	shmem_install_hooks();
-	commands_install_hook();
+	commands_install_hooks();
 	register_launcher();
 }

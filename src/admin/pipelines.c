@@ -235,7 +235,7 @@ nexus_alter_pipeline(PG_FUNCTION_ARGS)
 				 errhint("nexus_seek() moves it elsewhere.")));
 	/* a batch that is under way would be taken in as it was before */
 	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(2) || !PG_ARGISNULL(3))
-		hold_until_transaction_end(MyDatabaseId, pipeline->name);
+		(void) hold_pipeline(pipeline->name);
 	write_pipeline(pipeline, false);
 	PG_RETURN_VOID();
 }
@@ -247,7 +247,7 @@ nexus_drop_pipeline(PG_FUNCTION_ARGS)
 	Pipeline   *pipeline = pipeline_lock(name);
 
 	check_owner(pipeline);
-	hold_until_transaction_end(MyDatabaseId, pipeline->name);
+	(void) hold_pipeline(pipeline->name);
 	SPI_connect();
 	catalog_pipeline_remove(pipeline->name);
 	SPI_finish();

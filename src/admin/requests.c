@@ -109,23 +109,14 @@ answer_error(Job *job)
 	return answer(psprintf("{\"status\":\"error\",\"error\":%s}", json.data));
 }
 
-/* The messages taken in since the last such answer; several callers share them out. */
-static uint64
-count_unreported(Job *job)
-{
-	uint64		messages = pg_atomic_read_u64(&job->messages);
-	uint64		reported = pg_atomic_exchange_u64(&job->reported, messages);
-
-	return messages > reported ? messages - reported : 0;
-}
-
 /* All of the pipeline's workers; NULL, or the job that isn't done. */
 static Job *
-consume_all(const char *pipeline, int workers, MonoTime deadline, bool *missing)
+consume_all(const Pipeline *pipeline, MonoTime deadline, bool *missing)
 {
-	for (int part = 0; part < workers; part++)
+	for (int part = 0; part < pipeline->workers; part++)
 	{
-		Job		   *job = wait_for_job(JOB_INGEST, pipeline, part, deadline);
+		Job		   *job = pipeline->on_demand ? job_demand(pipeline->name, part)
+			: wait_for_job(JOB_INGEST, pipeline->name, part, deadline);
 
 		*missing = job == NULL;
 		if (*missing || !request_and_wait(job, deadline))
@@ -150,7 +141,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 	Job		   *relay;
 	Job		   *undone;
 	bool		missing = false;
-	uint64		n = 0;
+	uint64		n;
 
 	pipeline = pipeline_find(name);
 	worker_check_possible("nexus_consume");
@@ -166,17 +157,12 @@ nexus_consume(PG_FUNCTION_ARGS)
 	if (relay && may_publish(job_get_state(relay)))
 		(void) request_and_wait(relay, half_time);
 
-	undone = consume_all(name, pipeline->workers, deadline, &missing);
+	undone = consume_all(pipeline, deadline, &missing);
 	if (missing)
 		return answer("{\"status\":\"error\",\"error\":\"the pipeline does not run: see nexus_status\"}");
 	if (undone)
 		return answer_error(undone);
-	for (int part = 0; part < pipeline->workers; part++)
-	{
-		Job		   *job = job_lookup(JOB_INGEST, MyDatabaseId, name, part);
-
-		n += job ? count_unreported(job) : 0;
-	}
+	n = job_count_unreported(name);
 	if (n == 0)
 		return answer("{\"status\":\"idle\"}");
 	return answer(psprintf("{\"status\":\"success\",\"processedCount\":" UINT64_FORMAT "}", n));

@@ -12,9 +12,11 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "admin/request.h"
+#include "compat.h"
 
 PG_FUNCTION_INFO_V1(nexus_jobs);
 PG_FUNCTION_INFO_V1(nexus_job_partitions);
@@ -142,32 +144,75 @@ nexus_job_partitions(PG_FUNCTION_ARGS)
 
 /* ---- what keeps the database as a whole from running ---- */
 
+static bool
+is_template(Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
+/* There is no supervisor, and none can come. */
+static bool
+has_no_room(void)
+{
+	bool		result;
+
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	result = job_find(JOB_SUPERVISOR, MyDatabaseId, "", 0) == NULL && jobs_free() == 0;
+	LWLockRelease(nexus_shared->lock);
+	return result;
+}
+
+/* NULL: nothing does. */
+static const char *
+what_halts(const char **reason)
+{
+	const char *state = NULL;
+
+	if (nexus_shared == NULL)
+	{
+		state = "disabled";
+		*reason = "nexus_kafka is not in shared_preload_libraries";
+	}
+	else if (RecoveryInProgress())
+	{
+		state = "standby";
+		*reason = "this server is a standby; it goes on when it is promoted";
+	}
+	else if (request_database_is_halted())
+	{
+		state = "paused";
+		*reason = HALTED_REASON;
+	}
+	else if (is_template(MyDatabaseId))
+	{
+		state = "paused";
+		*reason = "this is a template database: it would be in use, and could not be copied";
+	}
+	else if (has_no_room())
+	{
+		state = "no_worker";
+		*reason = psprintf("no room for one more database: raise nexus_kafka.max_jobs (now %d) and restart the server",
+						   nexus_max_jobs);
+	}
+	return state;
+}
+
 Datum
 nexus_halt(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Datum		values[2] = {0};
 	bool		nulls[2] = {true, true};
-	const char *state = NULL;
-	const char *reason = NULL;
+	const char *reason;
+	const char *state = what_halts(&reason);
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (nexus_shared == NULL)
-	{
-		state = "disabled";
-		reason = "nexus_kafka is not in shared_preload_libraries";
-	}
-	else if (RecoveryInProgress())
-	{
-		state = "standby";
-		reason = "this server is a standby; it goes on when it is promoted";
-	}
-	else if (request_database_is_halted())
-	{
-		state = "paused";
-		reason = HALTED_REASON;
-	}
 	if (state)
 	{
 		values[0] = CStringGetTextDatum(state);

@@ -23,33 +23,12 @@ PG_FUNCTION_INFO_V1(nexus_resume_pipeline);
 PG_FUNCTION_INFO_V1(nexus_resume_database);
 PG_FUNCTION_INFO_V1(nexus_seek);
 
-static bool
-has_worker(const char *name)
-{
-	bool		any = false;
-
-	if (nexus_shared == NULL)
-		return false;
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && !any; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		any = job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId && job->pid != 0 &&
-			strcmp(job->name, name) == 0;
-	}
-	LWLockRelease(nexus_shared->lock);
-	return any;
-}
-
 static void
 set_paused(FunctionCallInfo fcinfo, bool paused)
 {
 	Pipeline   *pipeline = pipeline_lock(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 
-	if (paused)
-		hold_until_transaction_end(MyDatabaseId, pipeline->name);
-	if (paused && has_worker(pipeline->name))
+	if (paused && !hold_pipeline(pipeline->name))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("the worker of pipeline \"%s\" did not stop in time", pipeline->name)));
@@ -137,7 +116,7 @@ nexus_seek(PG_FUNCTION_ARGS)
 				 errmsg("pipeline \"%s\" is not paused", pipeline->name),
 				 errhint("Call nexus_pause() before, and nexus_resume() after.")));
 	/* one may be on its way up still, or down */
-	hold_until_transaction_end(MyDatabaseId, pipeline->name);
+	(void) hold_pipeline(pipeline->name);
 	SPI_connect();
 	n = seek(pipeline, &position, topic, partition);
 	SPI_finish();

@@ -17,7 +17,8 @@
 
 #define PIPELINE_COLUMNS \
 	"name, topic, statement, run_as::pg_catalog.text, search_path, start, workers, batch_messages, batch_bytes, on_error," \
-	" max_dead_letters, group_id, on_demand, connection, paused, created_at, started_at"
+	" max_dead_letters, group_id, on_demand, connection, paused, created_at, started_at," \
+	" resumes, tableoid, ctid"
 
 static char *
 column_text(HeapTuple tuple, int column)
@@ -39,11 +40,11 @@ column(HeapTuple tuple, int number, Datum none)
 static uint32
 definition_hash(const Pipeline *p)
 {
-	char	   *all = psprintf("%s\n%s\n%s\n%s\n%s\n%d\n%d\n%d\n%d\n%d\n%s\n%d\n%s", p->topic, p->statement, p->run_as,
+	char	   *all = psprintf("%s\n%s\n%s\n%s\n%s\n%d\n%d\n%d\n%d\n%d\n%s\n%d\n%s\n" INT64_FORMAT, p->topic, p->statement, p->run_as,
 							   p->search_path, p->start, p->workers, p->batch_messages,
 							   p->batch_bytes, p->stop_on_error, p->max_dead_letters,
 							   p->group_id ? p->group_id : "", p->on_demand,
-							   p->connection ? p->connection : "");
+							   p->connection ? p->connection : "", p->resumes);
 	uint32		hash = hash_bytes((unsigned char *) all, strlen(all));
 
 	pfree(all);
@@ -73,6 +74,8 @@ make_pipeline(HeapTuple tuple, MemoryContext context)
 	p->paused = DatumGetBool(column(tuple, 15, 0));
 	p->created_at = DatumGetTimestampTz(column(tuple, 16, 0));
 	p->started = column(tuple, 17, 0) != 0;
+	p->resumes = DatumGetInt64(column(tuple, 18, 0));
+	p->held = catalog_row_is_held(DatumGetObjectId(column(tuple, 19, 0)), (ItemPointer) DatumGetPointer(column(tuple, 20, 0)));
 	p->definition = definition_hash(p);
 	MemoryContextSwitchTo(before);
 	return p;
@@ -200,7 +203,8 @@ bool
 catalog_set_paused(const char *name, bool paused, const char *reason)
 {
 	static CatalogQuery query = {
-		"UPDATE @nexus_pipelines SET paused = $2, paused_reason = $3 WHERE name OPERATOR(pg_catalog.=) $1",
+		"UPDATE @nexus_pipelines SET paused = $2, paused_reason = $3, resumes = resumes"
+		" OPERATOR(pg_catalog.+) CASE WHEN $2 THEN 0 ELSE 1 END WHERE name OPERATOR(pg_catalog.=) $1",
 		3, {TEXTOID, BOOLOID, TEXTOID}
 	};
 	Datum		values[3] = {CStringGetTextDatum(name), BoolGetDatum(paused), 0};

@@ -12,6 +12,7 @@
  * outbox.c		nexus_outbox
  * dead_letters.c	nexus_dead_letters
  * topic_rights.c	nexus_topic_rights
+ * row_lock.c	has a transaction that is open locked a row?
  */
 #ifndef NEXUS_TABLES_H
 #define NEXUS_TABLES_H
@@ -87,6 +88,8 @@ typedef struct Pipeline
 	bool		paused;
 	TimestampTz created_at;
 	bool		started;		/* start was carried out */
+	int64		resumes;		/* calls of nexus_resume: each has its workers begin anew */
+	bool		held;			/* some transaction is changing it, or was when this was read */
 	uint32		definition;		/* hash of all that decides how it runs */
 } Pipeline;
 
@@ -253,5 +256,10 @@ extern void catalog_dead_letter_renew(int64 id, const ErrorData *error);
 
 /* May the role produce to the connection's topic? The tables' owner may to all. */
 extern bool catalog_may_produce(Oid role, const char *topic, const char *connection);
+
+/* ---- row_lock.c ---- */
+
+/* Of a row that the transaction's snapshot sees. */
+extern bool catalog_row_is_held(Oid table, ItemPointer row);
 
 #endif							/* NEXUS_TABLES_H */

@@ -8,7 +8,8 @@
  * batch to fill, and never for the network.
  *
  * The worker that can't go on without a person stops: it closes nothing, shows
- * the reason, and starts anew when nexus_resume is called.
+ * the reason, and waits for its end: nexus_resume changes the pipeline's row, and
+ * whatever changes that has its workers started anew.
  */
 #include "nexus_kafka.h"
 
@@ -42,13 +43,9 @@ PGDLLEXPORT void nexus_ingest_main(Datum arg);
 pg_noreturn static void
 await_resume(const char *reason)
 {
-	uint64		resumes = pg_atomic_read_u64(&MyJob->resumes);
-
 	job_condition_set(MyJob, CONDITION_STOPPED, "%s", reason);
-	while (pg_atomic_read_u64(&MyJob->resumes) == resumes)
+	for (;;)
 		worker_wait(-1, -1);
-	job_condition_clear(MyJob, CONDITION_STOPPED);
-	worker_restart();
 }
 
 void
@@ -104,8 +101,8 @@ start(void)
 		ReThrowError(error);
 	if (ingest->pipeline == NULL)
 		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
-	if (ingest->pipeline->paused)
-		worker_restart();		/* likewise */
+	if (ingest->pipeline->paused || ingest->pipeline->held)
+		worker_restart();		/* likewise; it begins when the transaction that holds it back has ended */
 	ingest->batch = batch_create(ingest->context, Max(ingest->pipeline->batch_messages, LEAST_ROOM));
 	ingest->ledger = &offsets_ledger;
 

@@ -68,6 +68,7 @@ worker_register(const Job *job, const char *extra, size_t size, BackgroundWorker
 		snprintf(worker.bgw_name, sizeof(worker.bgw_name), "nexus_kafka %s %s", job_kind_name(job->kind), job->name);
 	else
 		strlcpy(worker.bgw_name, worker.bgw_type, sizeof(worker.bgw_name));
+	make_printable(worker.bgw_name);	/* the postmaster logs it */
 	if (extra)
 		memcpy(worker.bgw_extra, extra, size);
 	return RegisterDynamicBackgroundWorker(&worker, handle);

@@ -9,14 +9,18 @@
  * launcher looks into the database again.
  *
  * Only for who may run the command at all: a command that is going to be
- * refused stops nothing.
+ * refused stops nothing. And a worker is woken, or started, for what has changed
+ * by a command, not for its kind: anybody may run a command that changes nothing here.
  */
 #include "nexus_kafka.h"
 
 #include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_tablespace.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
+#include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "tcop/utility.h"
@@ -26,6 +30,7 @@
 #include "worker/worker.h"
 
 static ProcessUtility_hook_type previous_utility_hook = NULL;
+static object_access_hook_type previous_access_hook = NULL;
 
 static bool
 has_jobs(Oid database)
@@ -39,19 +44,20 @@ has_jobs(Oid database)
 	return any;
 }
 
-static const char *
-template_of(CreatedbStmt *stmt)
+/* NULL if it isn't among them. */
+static DefElem *
+find_option(List *options, const char *name)
 {
 	ListCell   *lc;
 
-	foreach(lc, stmt->options)
+	foreach(lc, options)
 	{
 		DefElem    *option = lfirst_node(DefElem, lc);
 
-		if (strcmp(option->defname, "template") == 0 && option->arg)
-			return defGetString(option);
+		if (strcmp(option->defname, name) == 0)
+			return option;
 	}
-	return "template1";
+	return NULL;
 }
 
 static bool
@@ -65,48 +71,93 @@ is_template_database(Oid database)
 	return result;
 }
 
-/* The database that the command needs empty, if the caller may run it. */
-static Oid
-database_to_empty(Node *parsetree)
-{
-	const char *name = NULL;
-	bool		owner_only = true;
-	Oid			database;
+/* ---- before a command: which database has to be empty for it ---- */
 
+static bool
+owns_database(Oid database)
+{
+	return object_ownercheck(DatabaseRelationId, database, GetUserId());
+}
+
+static bool
+may_put_into(const char *tablespace)
+{
+	Oid			oid = get_tablespace_oid(tablespace, true);
+
+	return OidIsValid(oid) && object_aclcheck(TableSpaceRelationId, oid, GetUserId(), ACL_CREATE) == ACLCHECK_OK;
+}
+
+/* Nobody may with the one that he is in. */
+static bool
+may_drop_or_move(Node *parsetree, Oid database)
+{
+	DefElem    *tablespace;
+
+	if (database == MyDatabaseId || !owns_database(database))
+		return false;
 	switch (nodeTag(parsetree))
 	{
 		case T_DropdbStmt:
-			name = ((DropdbStmt *) parsetree)->dbname;
-			break;
+			return !is_template_database(database);
 		case T_RenameStmt:
-			if (((RenameStmt *) parsetree)->renameType == OBJECT_DATABASE)
-				name = ((RenameStmt *) parsetree)->subname;
-			break;
+			return have_createdb_privilege() && !OidIsValid(get_database_oid(((RenameStmt *) parsetree)->newname, true));
 		case T_AlterDatabaseStmt:
-			{
-				ListCell   *lc;
-
-				foreach(lc, ((AlterDatabaseStmt *) parsetree)->options)
-					if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
-						name = ((AlterDatabaseStmt *) parsetree)->dbname;
-				break;
-			}
-		case T_CreatedbStmt:
-			name = template_of((CreatedbStmt *) parsetree);
-			owner_only = false;
-			break;
+			tablespace = find_option(((AlterDatabaseStmt *) parsetree)->options, "tablespace");
+			return may_put_into(defGetString(tablespace));
 		default:
-			break;
+			return false;
 	}
-	if (name == NULL || !IsTransactionState())
+}
+
+static bool
+may_copy(CreatedbStmt *stmt, Oid template)
+{
+	return have_createdb_privilege() && (owns_database(template) || is_template_database(template)) &&
+		!OidIsValid(get_database_oid(stmt->dbname, true));
+}
+
+/* NULL: the command needs no database empty. *alone: it can't be in a transaction block. */
+static const char *
+database_named(Node *parsetree, bool *alone)
+{
+	DefElem    *template;
+
+	*alone = true;
+	switch (nodeTag(parsetree))
+	{
+		case T_DropdbStmt:
+			return ((DropdbStmt *) parsetree)->dbname;
+		case T_RenameStmt:
+			*alone = false;
+			return ((RenameStmt *) parsetree)->renameType == OBJECT_DATABASE ? ((RenameStmt *) parsetree)->subname : NULL;
+		case T_AlterDatabaseStmt:
+			return find_option(((AlterDatabaseStmt *) parsetree)->options, "tablespace")
+				? ((AlterDatabaseStmt *) parsetree)->dbname : NULL;
+		case T_CreatedbStmt:
+			template = find_option(((CreatedbStmt *) parsetree)->options, "template");
+			return template && template->arg ? defGetString(template) : "template1";
+		default:
+			return NULL;
+	}
+}
+
+/* The database that the command needs empty, if the caller may run it. */
+static Oid
+database_to_empty(Node *parsetree, bool top_level)
+{
+	bool		alone;
+	bool		allowed;
+	const char *name = database_named(parsetree, &alone);
+	Oid			database;
+
+	if (name == NULL || !IsTransactionState() || (alone && IsInTransactionBlock(top_level)))
 		return InvalidOid;
 	database = get_database_oid(name, true);
 	if (!OidIsValid(database) || !has_jobs(database))
 		return InvalidOid;
-	if (object_ownercheck(DatabaseRelationId, database, GetUserId()) ||
-		(!owner_only && is_template_database(database)))
-		return database;
-	return InvalidOid;
+	allowed = IsA(parsetree, CreatedbStmt) ? may_copy((CreatedbStmt *) parsetree, database)
+		: may_drop_or_move(parsetree, database);
+	return allowed ? database : InvalidOid;
 }
 
 static bool
@@ -128,36 +179,103 @@ drops_extension(Node *parsetree)
 	return false;
 }
 
-/* Commands after which a supervisor has to look again. */
-static void
-wake_after(Node *parsetree)
+/* ---- after it: what has changed ---- */
+
+/* What workers run by, and a command may change. */
+typedef struct Circumstances
 {
+	Oid			extension;		/* InvalidOid: it isn't in this database, or the command doesn't make one */
+	Oid			database;		/* that the command makes or changes; InvalidOid: none */
+	bool		open;			/* workers may be in it */
+} Circumstances;
+
+static bool
+is_open(Oid database)
+{
+	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	bool		open = HeapTupleIsValid(tuple) && database_may_have_workers((Form_pg_database) GETSTRUCT(tuple));
+
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return open;
+}
+
+static Circumstances
+look_around(Node *parsetree)
+{
+	Circumstances now = {InvalidOid, InvalidOid, false};
+
+	if (!IsTransactionState())
+		return now;
+	if (IsA(parsetree, CreateExtensionStmt))
+		now.extension = get_extension_oid(NEXUS_EXTENSION, true);
+	else if (IsA(parsetree, AlterDatabaseStmt))
+		now.database = get_database_oid(((AlterDatabaseStmt *) parsetree)->dbname, true);
+	else if (IsA(parsetree, CreatedbStmt))
+		now.database = get_database_oid(((CreatedbStmt *) parsetree)->dbname, true);
+	now.open = OidIsValid(now.database) && is_open(now.database);
+	return now;
+}
+
+/* What was produced, paused or made in it is committed now, by somebody else. */
+static void
+note_end_of_prepared(void)
+{
+	if (!OidIsValid(get_extension_oid(NEXUS_EXTENSION, true)))
+		return;
+	wake_relays();
+	wake_supervisor();
+	if (job_lookup(JOB_SUPERVISOR, MyDatabaseId, "", 0) == NULL)
+		wake_launcher(MyDatabaseId);
+}
+
+static void
+wake_after(Node *parsetree, Circumstances before)
+{
+	Circumstances now = before;
+
 	switch (nodeTag(parsetree))
 	{
 		case T_CreateExtensionStmt:
-		case T_AlterExtensionStmt:
-			wake_launcher_at_commit(MyDatabaseId);
-			wake_supervisor_at_commit();
-			break;
-		case T_DropStmt:		/* a schema, say, with all that is in it */
-		case T_DropOwnedStmt:
-		case T_AlterRoleStmt:
-			wake_supervisor_at_commit();
-			break;
+		case T_AlterDatabaseStmt:
 		case T_CreatedbStmt:
-			wake_launcher_at_commit(get_database_oid(((CreatedbStmt *) parsetree)->dbname, true));
+			CommandCounterIncrement();
+			now = look_around(parsetree);
+			if (now.extension != before.extension)
+			{
+				wake_supervisor_at_commit();	/* one that is leaving still */
+				wake_launcher_at_commit(MyDatabaseId);
+			}
+			if (now.open && !before.open)
+				wake_launcher_at_commit(now.database);
+			break;
+		case T_AlterExtensionStmt:
+			if (strcmp(((AlterExtensionStmt *) parsetree)->extname, NEXUS_EXTENSION) == 0)
+				wake_supervisor_at_commit();
 			break;
 		case T_TransactionStmt:
-			/* what the prepared transaction had produced is committed now, by somebody else */
-			if (((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED)
-			{
-				wake_relays();
-				wake_supervisor();
-			}
+			if (((TransactionStmt *) parsetree)->kind == TRANS_STMT_COMMIT_PREPARED ||
+				((TransactionStmt *) parsetree)->kind == TRANS_STMT_ROLLBACK_PREPARED)
+				note_end_of_prepared();
 			break;
 		default:
 			break;
 	}
+}
+
+/* However the extension is dropped: by its name, with its schema, with its owner. */
+static void
+note_access(ObjectAccessType access, Oid class, Oid object, int column, void *arg)
+{
+	const char *name;
+
+	if (previous_access_hook)
+		previous_access_hook(access, class, object, column, arg);
+	if (access != OAT_DROP || class != ExtensionRelationId)
+		return;
+	name = get_extension_name(object);
+	if (name && strcmp(name, NEXUS_EXTENSION) == 0)
+		wake_supervisor_at_commit();
 }
 
 static void
@@ -175,17 +293,21 @@ process_utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUti
 				ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *parsetree = pstmt->utilityStmt;
-	Oid			database = drops_extension(parsetree) ? MyDatabaseId : database_to_empty(parsetree);
+	bool		top_level = context == PROCESS_UTILITY_TOPLEVEL;
+	Oid			database = drops_extension(parsetree) ? MyDatabaseId : database_to_empty(parsetree, top_level);
+	Circumstances before = look_around(parsetree);
 
 	if (OidIsValid(database))
-		hold_until_transaction_end(database, "");
+		hold_database(database);
 	run_utility(pstmt, query, readonly, context, params, env, dest, qc);
-	wake_after(parsetree);
+	wake_after(parsetree, before);
 }
 
 void
-commands_install_hook(void)
+commands_install_hooks(void)
 {
 	previous_utility_hook = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
+	previous_access_hook = object_access_hook;
+	object_access_hook = note_access;
 }

@@ -88,12 +88,14 @@ reason_of(const JobConditions *conditions)
 static void
 log_state(const Job *job, JobState state, const char *reason)
 {
-	ereport(LOG,
-			(errmsg("nexus_kafka %s%s%s%s%s is %s%s%s",
-					job_kind_name(job->kind), job->name[0] ? " " : "", job->name,
-					job->database_name[0] ? " of database " : "", job->database_name,
-					job_state_name(state), reason[0] ? ": " : "", reason),
-			 errhidestmt(true), errhidecontext(true)));
+	char		line[4 * JOB_REASON_SIZE];
+
+	snprintf(line, sizeof(line), "nexus_kafka %s%s%s%s%s is %s%s%s",
+			 job_kind_name(job->kind), job->name[0] ? " " : "", job->name,
+			 job->database_name[0] ? " of database " : "", job->database_name,
+			 job_state_name(state), reason[0] ? ": " : "", reason);
+	make_printable(line);
+	ereport(LOG, (errmsg_internal("%s", line), errhidestmt(true), errhidecontext(true)));
 }
 
 /* less and more: bits; text: the reason of condition, NULL: as it was. */
@@ -134,6 +136,7 @@ job_condition_set(Job *job, JobCondition condition, const char *reason,...)
 	va_start(args, reason);
 	vsnprintf(whole, sizeof(whole), reason ? reason : "", args);
 	va_end(args);
+	make_printable(whole);
 	copy_clipped(text, whole, sizeof(text));
 	change(job, 0, bit(condition), condition, text);
 }

@@ -3,17 +3,21 @@
  *		Keeping workers out of a database, or away from a pipeline, until a
  *		transaction ends.
  *
- * A hold ends the workers, waits until they have left, and lets none start until
- * the transaction has ended, however it ends. commands.c holds a database for
- * those commands that need it empty; nexus_pause(), nexus_seek(),
- * nexus_alter_pipeline() and nexus_drop_pipeline() hold a pipeline, so that it has
- * stopped when they return.
+ * Both end the workers and wait until they have left. What lets none start again
+ * before the transaction has ended, however it ends, is
+ *
+ *	for a database	a hold, in shared memory: commands.c has one for the commands that
+ *					need the database empty, which may run in another database
+ *	for a pipeline	the lock on its row in nexus_pipelines, which nexus_pause(),
+ *					nexus_seek(), nexus_alter_pipeline() and nexus_drop_pipeline() have:
+ *					a worker whose pipeline's row is locked doesn't begin (supervisor.c,
+ *					ingest.c). So there may be any number of them, in a prepared
+ *					transaction too.
  */
 #include "nexus_kafka.h"
 
 #include <signal.h>
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 
@@ -25,31 +29,33 @@
 static int	held[NEXUS_MAX_HOLDS];
 static int	nheld = 0;
 
-static bool
-concerns(const Hold *hold, const Job *job)
-{
-	return OidIsValid(hold->database) && job->database == hold->database &&
-		(hold->pipeline[0] == '\0' || (job->kind == JOB_INGEST && strcmp(job->name, hold->pipeline) == 0));
-}
-
+/* The caller holds the lock. */
 bool
 job_is_held(const Job *job)
 {
 	for (int i = 0; i < NEXUS_MAX_HOLDS; i++)
-		if (concerns(&nexus_shared->holds[i], job))
+		if (nexus_shared->holds[i] == job->database && OidIsValid(job->database))
 			return true;
 	return false;
 }
 
+/* pipeline NULL: all of the database. */
+static bool
+has_worker_of(const Job *job, Oid database, const char *pipeline)
+{
+	return job->in_use && job->pid != 0 && job->database == database &&
+		(pipeline == NULL || (job->kind == JOB_INGEST && strcmp(job->name, pipeline) == 0));
+}
+
 /* The caller holds the lock. */
 static void
-end_workers(const Hold *hold)
+end_workers(Oid database, const char *pipeline)
 {
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
 
-		if (!job->in_use || job->pid == 0 || !concerns(hold, job))
+		if (!has_worker_of(job, database, pipeline))
 			continue;
 		job->restart_at_once = true;
 		kill(job->pid, SIGTERM);
@@ -57,101 +63,99 @@ end_workers(const Hold *hold)
 }
 
 static bool
-has_workers(const Hold *hold)
+has_workers(Oid database, const char *pipeline)
 {
 	bool		any = false;
 
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
 	for (int i = 0; i < nexus_max_jobs && !any; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		any = job->in_use && job->pid != 0 && concerns(hold, job);
-	}
+		any = has_worker_of(&nexus_shared->jobs[i], database, pipeline);
 	LWLockRelease(nexus_shared->lock);
 	return any;
 }
+
+static bool
+wait_until_left(Oid database, const char *pipeline)
+{
+	MonoTime	deadline = mono_in_ms(LONGEST_WAIT_MS);
+	bool		left;
+
+	ConditionVariablePrepareToSleep(&nexus_shared->worker_left);
+	while (!(left = !has_workers(database, pipeline)) && mono_now() < deadline)
+		ConditionVariableTimedSleep(&nexus_shared->worker_left, 100, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+	return left;
+}
+
+/* ---- a database ---- */
 
 void
 holds_end(void)
 {
 	while (nheld > 0)
 	{
-		Hold	   *hold = &nexus_shared->holds[held[--nheld]];
-		Oid			database = hold->database;
-		bool		whole = hold->pipeline[0] == '\0';
+		Oid		   *hold = &nexus_shared->holds[held[--nheld]];
+		Oid			database = *hold;
 
 		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-		hold->database = InvalidOid;
-		nexus_shared->holds_ended++;
+		*hold = InvalidOid;
 		LWLockRelease(nexus_shared->lock);
-		if (whole)
-			wake_launcher(database);
-		else
-			wake_supervisor();
+		wake_launcher(database);
 	}
 }
 
-static void
-end_holds(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		holds_end();
-}
-
 static bool
-is_held_by_me(Oid database, const char *pipeline)
+is_held_by_me(Oid database)
 {
 	for (int i = 0; i < nheld; i++)
-		if (nexus_shared->holds[held[i]].database == database &&
-			strcmp(nexus_shared->holds[held[i]].pipeline, pipeline) == 0)
+		if (nexus_shared->holds[held[i]] == database)
 			return true;
 	return false;
 }
 
-/* NULL: there is no room. */
-static Hold *
-take_hold(Oid database, const char *pipeline)
+/* False: there is no room. */
+static bool
+take_hold(Oid database)
 {
-	Hold	   *hold = NULL;
+	bool		taken = false;
 
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < NEXUS_MAX_HOLDS && hold == NULL; i++)
+	for (int i = 0; i < NEXUS_MAX_HOLDS && !taken; i++)
 	{
-		if (OidIsValid(nexus_shared->holds[i].database))
+		if (OidIsValid(nexus_shared->holds[i]))
 			continue;
-		hold = &nexus_shared->holds[i];
-		hold->database = database;
-		strlcpy(hold->pipeline, pipeline, NAMEDATALEN);
+		nexus_shared->holds[i] = database;
 		held[nheld++] = i;
-		end_workers(hold);
+		end_workers(database, NULL);
+		taken = true;
 	}
 	LWLockRelease(nexus_shared->lock);
-	return hold;
+	return taken;
 }
 
 void
-hold_until_transaction_end(Oid database, const char *pipeline)
+hold_database(Oid database)
 {
-	static bool registered = false;
-	MonoTime	started = mono_now();
-	const Hold *hold;
-
-	if (nexus_shared == NULL || is_held_by_me(database, pipeline))
+	if (is_held_by_me(database) || !transaction_end_register())
 		return;
-	if (!registered)
-		RegisterXactCallback(end_holds, NULL);
-	registered = true;
-	hold = take_hold(database, pipeline);
-	if (hold == NULL)
+	if (!take_hold(database))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many transactions hold workers of nexus_kafka back"),
-				 errhint("Pause fewer pipelines in one transaction.")));
+				 errmsg("too many transactions keep the workers of nexus_kafka out of a database"),
+				 errhint("Try again when some of them have ended.")));
+	(void) wait_until_left(database, NULL);
+}
 
-	ConditionVariablePrepareToSleep(&nexus_shared->worker_left);
-	while (has_workers(hold) &&
-		   mono_now() < mono_after_ms(started, LONGEST_WAIT_MS))
-		ConditionVariableTimedSleep(&nexus_shared->worker_left, 100, PG_WAIT_EXTENSION);
-	ConditionVariableCancelSleep();
+/* ---- a pipeline ---- */
+
+bool
+hold_pipeline(const char *pipeline)
+{
+	if (!transaction_end_register())
+		return true;
+	wake_supervisor_at_end();
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	end_workers(MyDatabaseId, pipeline);
+	LWLockRelease(nexus_shared->lock);
+	return wait_until_left(MyDatabaseId, pipeline);
 }

@@ -6,7 +6,8 @@
  * Which database has the extension, only a process in it can tell. So at its
  * start the launcher sends a supervisor into each, a few at a time; one that
  * finds no extension leaves and takes its job along. Later the launcher hears
- * of CREATE EXTENSION and CREATE DATABASE (wake.c) and sends one there.
+ * of CREATE EXTENSION and CREATE DATABASE (wake.c) and sends one there. A database
+ * that there is no room for stays on its list until there is.
  */
 #include "nexus_kafka.h"
 
@@ -35,6 +36,13 @@ PGDLLEXPORT void nexus_launcher_main(Datum arg);
 
 static List *to_look_into = NIL;	/* OIDs, in TopMemoryContext */
 
+/* datconnlimit -2: what an interrupted DROP DATABASE leaves. */
+bool
+database_may_have_workers(Form_pg_database database)
+{
+	return database->datallowconn && !database->datistemplate && database->datconnlimit != -2;
+}
+
 static void
 look_into(Oid database)
 {
@@ -59,7 +67,7 @@ look_into_all(void)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (database->datallowconn && !database->datistemplate)
+		if (database_may_have_workers(database))
 			look_into(database->oid);
 	}
 	table_endscan(scan);
@@ -103,23 +111,37 @@ count_looking(void)
 	return n;
 }
 
-static void
+/* True if it has one, or now has. */
+static bool
+send_supervisor(Oid database)
+{
+	bool		sent;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	sent = job_find(JOB_SUPERVISOR, database, "", 0) || job_create(JOB_SUPERVISOR, database, "", 0);
+	LWLockRelease(nexus_shared->lock);
+	return sent;
+}
+
+/* True while there is no room; says so once, until all have got theirs. */
+static bool
 send_supervisors(void)
 {
+	static bool told = false;
 	bool		full = false;
 
 	while (to_look_into != NIL && !full && count_looking() < MOST_LOOKING)
 	{
-		Oid			database = linitial_oid(to_look_into);
-
-		LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-		full = !job_find(JOB_SUPERVISOR, database, "", 0) && !job_create(JOB_SUPERVISOR, database, "", 0);
-		LWLockRelease(nexus_shared->lock);
-		if (full)
-			ereport(LOG, (errmsg("nexus_kafka has no room for one more database"),
-						  errhint("Raise nexus_kafka.max_jobs and restart the server.")));
-		to_look_into = full ? NIL : list_delete_first(to_look_into);
+		full = !send_supervisor(linitial_oid(to_look_into));
+		if (!full)
+			to_look_into = list_delete_first(to_look_into);
 	}
+	if (full && !told)
+		ereport(LOG, (errmsg("nexus_kafka has no room for one more database"),
+					  errdetail("Those that have none wait until another one's is free."),
+					  errhint("Raise nexus_kafka.max_jobs and restart the server.")));
+	told = full || (told && to_look_into != NIL);
+	return full;
 }
 
 static void
@@ -144,9 +166,9 @@ is_mine(const Job *job)
 	return job->kind == JOB_SUPERVISOR || (job->kind == JOB_BROKER && nexus_embedded_broker);
 }
 
-/* False if nobody can connect to it (any more); else the job learns its name. */
+/* False if no worker may be in it (any more); else the job learns its name. */
 static bool
-database_exists(Job *job)
+database_is_open(Job *job)
 {
 	HeapTuple	tuple;
 	bool		exists = false;
@@ -157,8 +179,7 @@ database_exists(Job *job)
 	{
 		Form_pg_database database = (Form_pg_database) GETSTRUCT(tuple);
 
-		/* -2: what an interrupted DROP DATABASE leaves */
-		exists = database->datallowconn && database->datconnlimit != -2;
+		exists = database_may_have_workers(database);
 		strlcpy(job->database_name, NameStr(database->datname), NAMEDATALEN);
 		ReleaseSysCache(tuple);
 	}
@@ -170,7 +191,7 @@ database_exists(Job *job)
 static bool
 may_start(Job *job)
 {
-	if (job->kind != JOB_SUPERVISOR || database_exists(job))
+	if (job->kind != JOB_SUPERVISOR || database_is_open(job))
 		return true;
 
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
@@ -208,13 +229,14 @@ nexus_launcher_main(Datum arg)
 	for (;;)
 	{
 		long		timeout;
+		bool		full;
 
 		worker_service();
 		take_requests();
-		send_supervisors();
+		full = send_supervisors();
 		tend_broker();
 		timeout = children_tend(&parent);
-		if (to_look_into != NIL)
+		if (to_look_into != NIL && !full)	/* else it is told */
 			timeout = timeout < 0 ? 1000 : Min(timeout, 1000);
 		worker_wait(-1, timeout);
 	}

@@ -75,7 +75,6 @@ start_shared_memory(void)
 			pg_atomic_init_u64(&job->answered, 0);
 			pg_atomic_init_u64(&job->refused, 0);
 			pg_atomic_init_u64(&job->reported, 0);
-			pg_atomic_init_u64(&job->resumes, 0);
 			pg_atomic_init_u64(&job->calls, 0);
 			pg_atomic_init_u64(&job->calls_wanted, 0);
 			pg_atomic_init_u64(&job->wakes, 0);
@@ -123,6 +122,13 @@ link_state_name(LinkState state)
 
 /* ---- slots ---- */
 
+static void
+set_latch(Latch *latch)
+{
+	if (latch)
+		SetLatch(latch);
+}
+
 Job *
 job_find(JobKind kind, Oid database, const char *name, int part)
 {
@@ -164,10 +170,48 @@ reset_counters(Job *job)
 	pg_atomic_write_u64(&job->reported, 0);
 }
 
-/* NULL if the table is full. asked and answered go on: somebody may be waiting still. */
+/*
+ * So many slots are left free by a job of this kind, for those that matter more: each
+ * database can be supervised and publish, however many pipelines there are; and each
+ * pipeline can have one worker, however many others want.
+ */
+static int
+slots_left_for_others(JobKind kind, const char *name, int part)
+{
+	switch (kind)
+	{
+		case JOB_SUPERVISOR:
+		case JOB_BROKER:
+			return 0;
+		case JOB_RELAY:
+			return name[0] ? nexus_max_jobs / 8 : 0;
+		case JOB_REPLAY:
+			return nexus_max_jobs / 8;
+		case JOB_INGEST:
+			return part == 0 ? nexus_max_jobs / 8 : nexus_max_jobs / 4;
+	}
+	return 0;
+}
+
+int
+jobs_free(void)
+{
+	int			n = 0;
+
+	for (int i = 0; i < nexus_max_jobs; i++)
+		n += !nexus_shared->jobs[i].in_use;
+	return n;
+}
+
+/* NULL if there is no room: job_free() tells when there is. asked and answered go on: somebody may be waiting still. */
 Job *
 job_create(JobKind kind, Oid database, const char *name, int part)
 {
+	if (jobs_free() <= slots_left_for_others(kind, name, part))
+	{
+		nexus_shared->starved = true;
+		return NULL;
+	}
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
@@ -203,6 +247,19 @@ job_create(JobKind kind, Oid database, const char *name, int part)
 	return NULL;
 }
 
+/* Whoever found no room looks again. */
+static void
+tell_starved(void)
+{
+	if (!nexus_shared->starved)
+		return;
+	nexus_shared->starved = false;
+	set_latch(nexus_shared->launcher_latch);
+	for (int i = 0; i < nexus_max_jobs; i++)
+		if (nexus_shared->jobs[i].in_use && nexus_shared->jobs[i].kind == JOB_SUPERVISOR)
+			job_wake(&nexus_shared->jobs[i]);
+}
+
 void
 job_free(Job *job)
 {
@@ -210,6 +267,72 @@ job_free(Job *job)
 	job->in_use = false;
 	job->latch = NULL;
 	ConditionVariableBroadcast(&job->answered_cv);
+	tell_starved();
+}
+
+static void
+add_counter(pg_atomic_uint64 *to, pg_atomic_uint64 *from)
+{
+	pg_atomic_fetch_add_u64(to, pg_atomic_read_u64(from));
+}
+
+/* What one worker of a pipeline has counted is the pipeline's still when it isn't needed any more. */
+void
+job_fold(Job *job, Job *into)
+{
+	uint64		lag = pg_atomic_read_u64(&job->lag);
+
+	add_counter(&into->messages, &job->messages);
+	add_counter(&into->rows, &job->rows);
+	add_counter(&into->batches, &job->batches);
+	add_counter(&into->dead_letters, &job->dead_letters);
+	add_counter(&into->retries, &job->retries);
+	add_counter(&into->reported, &job->reported);
+	if (lag != JOB_LAG_UNKNOWN && pg_atomic_read_u64(&into->lag) != JOB_LAG_UNKNOWN)
+		pg_atomic_fetch_add_u64(&into->lag, lag);
+}
+
+/* Asks for a worker of a pipeline that runs on demand; NULL: there is no room, or nobody to start it. */
+Job *
+job_demand(const char *pipeline, int part)
+{
+	Job		   *job;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	job = job_find(JOB_INGEST, MyDatabaseId, pipeline, part);
+	if (job == NULL && job_find(JOB_SUPERVISOR, MyDatabaseId, "", 0))
+		job = job_create(JOB_INGEST, MyDatabaseId, pipeline, part);
+	if (job)
+		pg_atomic_fetch_add_u64(&job->asked, 1);
+	LWLockRelease(nexus_shared->lock);
+	return job;
+}
+
+/*
+ * The messages that the pipeline has taken in since the last such answer; several callers
+ * share them out. With the lock, so that none is between two jobs (job_fold).
+ */
+uint64
+job_count_unreported(const char *pipeline)
+{
+	uint64		n = 0;
+
+	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		Job		   *job = &nexus_shared->jobs[i];
+		uint64		messages;
+		uint64		reported;
+
+		if (!job->in_use || job->kind != JOB_INGEST || job->database != MyDatabaseId ||
+			strcmp(job->name, pipeline) != 0)
+			continue;
+		messages = pg_atomic_read_u64(&job->messages);
+		reported = pg_atomic_exchange_u64(&job->reported, messages);
+		n += messages > reported ? messages - reported : 0;
+	}
+	LWLockRelease(nexus_shared->lock);
+	return n;
 }
 
 /* ---- errors, wakes, answers ---- */
@@ -226,13 +349,6 @@ job_set_error(Job *job, int sqlstate, const char *message)
 	strlcpy(job->error, text, sizeof(job->error));
 	job->error_at = now;
 	SpinLockRelease(&job->mutex);
-}
-
-static void
-set_latch(Latch *latch)
-{
-	if (latch)
-		SetLatch(latch);
 }
 
 void

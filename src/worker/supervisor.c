@@ -7,8 +7,12 @@
  * There is a relay for each connection. The default one's always runs; that of another
  * is started by the first row of the outbox, or the first call, that is for it.
  *
- * It wakes when a command may have changed something (wake.c, hold.c), when a
- * worker ends, and once a minute, for what nobody told it.
+ * It wakes when something may have changed (wake.c, hold.c), when a worker ends, and
+ * once a minute, for what nobody told it. Anybody who may use the extension can wake it;
+ * so after each look it rests ten times as long as that took.
+ *
+ * A pipeline whose row is locked by a transaction that hasn't ended gets no new worker
+ * (hold.c).
  */
 #include "nexus_kafka.h"
 
@@ -16,14 +20,18 @@
 
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "storage/ipc.h"
 #include "utils/memutils.h"
 
 #include "catalog/tables.h"
 #include "worker/worker.h"
 
 #define LOOK_AGAIN_MS	60000
+#define HELD_AGAIN_MS	1000	/* a rollback to a savepoint, say, tells nobody */
+#define LONGEST_REST_MS	200
 #define ON_DEMAND_REASON	"nexus_consume() makes it run"
 #define UNUSED_REASON		"nothing was produced to it yet"
+#define HELD_REASON			"a transaction that changes the pipeline has not ended"
 
 PGDLLEXPORT void nexus_supervisor_main(Datum arg);
 
@@ -36,10 +44,12 @@ typedef struct Wish
 	List	   *pipelines;
 	List	   *connections;	/* NamedConnection */
 	List	   *connections_with_rows;	/* names */
+	bool		held_back;		/* some worker of a pipeline that is held isn't started for that */
 } Wish;
 
-/* Before they were read. */
-static uint64 holds_ended;
+/* Left, since the extension is gone; and how often it had been woken when it found so. */
+static bool retired = false;
+static uint64 wakes_seen;
 
 static void
 read_wish(void *arg)
@@ -126,9 +136,30 @@ show_idle(Job *job, bool paused, bool idle, const NamedConnection *connection)
 		job_condition_clear(job, CONDITION_NOT_NEEDED);
 }
 
+/*
+ * A pipeline keeps one job, with its counters, also while nobody asks for it; those of its
+ * further workers are made with the demand (job_demand), and go with it.
+ */
+static bool
+is_superfluous(Job *job, const Pipeline *pipeline)
+{
+	return job->pid == 0 && job->part > 0 && pipeline &&
+		(job->part >= pipeline->workers || (pipeline->on_demand && !has_requests(job)));
+}
+
+static void
+remove_superfluous(Job *job)
+{
+	Job		   *first = job_find(JOB_INGEST, MyDatabaseId, job->name, 0);
+
+	if (first)
+		job_fold(job, first);
+	job_free(job);
+}
+
 /* Brings a job that exists in line with the wish. Holds the lock. */
 static void
-adjust_job(Job *job, const Wish *wish)
+adjust_job(Job *job, Wish *wish)
 {
 	Pipeline   *pipeline = job->kind == JOB_INGEST ? wished_pipeline(wish, job->name) : NULL;
 	NamedConnection *connection = job->kind == JOB_RELAY ? wished_connection(wish, job->name) : NULL;
@@ -136,8 +167,9 @@ adjust_job(Job *job, const Wish *wish)
 		(job->kind == JOB_RELAY ? connection || !job->name[0] : pipeline && job->part < pipeline->workers);
 	bool		paused = !wish->is_ours || (pipeline && pipeline->paused);
 	bool		idle = is_idle(job, pipeline, wish);
+	bool		held = pipeline && pipeline->held && exists && !paused && !idle;
 
-	job->wanted = exists && !paused && !idle;
+	job->wanted = exists && !paused && !idle && !held;
 	if (pipeline && job->definition != pipeline->definition)
 	{
 		job->definition = pipeline->definition;
@@ -146,67 +178,58 @@ adjust_job(Job *job, const Wish *wish)
 	}
 	if ((!exists || paused) && job->pid != 0)
 		stop_worker(job);
+	else if (is_superfluous(job, pipeline))
+		remove_superfluous(job);
 	else if (!exists)
 		job_free(job);
 	else if (job->pid == 0)
 		show_idle(job, paused, idle, connection);
+	if (held && job->pid == 0)
+	{
+		job_condition_set(job, CONDITION_STARTING, HELD_REASON);
+		wish->held_back = true;
+	}
 }
 
+/* Makes the job if it isn't there. Holds the lock. */
 static bool
-add_job(JobKind kind, const char *name, int part, uint32 definition, bool wanted)
+add_job(JobKind kind, const char *name, int part, Wish *wish)
 {
 	Job		   *job = job_find(kind, MyDatabaseId, name, part);
 
 	if (job)
 		return true;
 	job = job_create(kind, MyDatabaseId, name, part);
-	if (job == NULL)
-		return false;
-	job->definition = definition;
-	job->wanted = wanted;
-	if (!wanted)
-		job_condition_set(job, CONDITION_NOT_NEEDED, ON_DEMAND_REASON);
-	return true;
-}
-
-static bool
-add_relay(const NamedConnection *connection, const Wish *wish)
-{
-	Job		   *job = job_find(JOB_RELAY, MyDatabaseId, connection->name, 0);
-
-	if (job == NULL)
-		job = job_create(JOB_RELAY, MyDatabaseId, connection->name, 0);
 	if (job)
 		adjust_job(job, wish);
 	return job != NULL;
 }
 
 static bool
-add_jobs(const Wish *wish)
+add_jobs(Wish *wish)
 {
 	ListCell   *lc;
 	bool		room;
 
 	if (!wish->installed || !wish->is_ours)
 		return true;
-	room = add_job(JOB_RELAY, "", 0, 0, true);
+	room = add_job(JOB_RELAY, "", 0, wish);
 	foreach(lc, wish->connections)
-		if (!add_relay(lfirst(lc), wish))
-			room = false;
+		room = add_job(JOB_RELAY, ((NamedConnection *) lfirst(lc))->name, 0, wish) && room;
 	foreach(lc, wish->pipelines)
 	{
 		Pipeline   *pipeline = lfirst(lc);
+		int			workers = pipeline->paused ? 0 : pipeline->on_demand ? 1 : pipeline->workers;
 
-		for (int part = 0; part < pipeline->workers && !pipeline->paused; part++)
-			if (!add_job(JOB_INGEST, pipeline->name, part, pipeline->definition, !pipeline->on_demand))
-				room = false;
+		for (int part = 0; part < workers; part++)
+			room = add_job(JOB_INGEST, pipeline->name, part, wish) && room;
 	}
 	return room;
 }
 
 /* True while any job of this database but the supervisor's own is left. */
 static bool
-reconcile(const Wish *wish)
+reconcile(Wish *wish)
 {
 	bool		any = false;
 	bool		room;
@@ -219,6 +242,8 @@ reconcile(const Wish *wish)
 		/* a replay is its caller's */
 		if (!job->in_use || job->database != MyDatabaseId || job == MyJob || job->kind == JOB_REPLAY)
 			continue;
+		if (!job->database_name[0])	/* of one that a backend has made */
+			strlcpy(job->database_name, MyJob->database_name, NAMEDATALEN);
 		adjust_job(job, wish);
 		any = any || job->in_use;
 	}
@@ -243,16 +268,10 @@ is_mine(const Job *job)
 	return job->database == MyDatabaseId && (job->kind == JOB_RELAY || job->kind == JOB_INGEST) && job->wanted;
 }
 
-/*
- * A partition belongs to one worker at a time: those of an older definition leave
- * first. And what was held back when the tables were read may be paused or dropped
- * by now.
- */
+/* A partition belongs to one worker at a time: those of an older definition leave first. */
 static bool
 is_ready(const Job *job)
 {
-	if (nexus_shared->holds_ended != holds_ended)
-		return false;			/* supervise() looks again */
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *other = &nexus_shared->jobs[i];
@@ -264,17 +283,6 @@ is_ready(const Job *job)
 	return true;
 }
 
-static uint64
-count_holds_ended(void)
-{
-	uint64		n;
-
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	n = nexus_shared->holds_ended;
-	LWLockRelease(nexus_shared->lock);
-	return n;
-}
-
 /* Looks at the tables and acts; returns milliseconds until it must look again. */
 static long
 supervise(MemoryContext context)
@@ -284,7 +292,7 @@ supervise(MemoryContext context)
 	ErrorData  *error;
 	long		due;
 
-	holds_ended = count_holds_ended();
+	wakes_seen = pg_atomic_read_u64(&MyJob->wakes);
 	if (!worker_transaction(read_wish, &wish, context, &error))
 	{
 		job_set_error(MyJob, error->sqlerrcode, error->message);
@@ -293,13 +301,40 @@ supervise(MemoryContext context)
 	}
 	job_condition_clear(MyJob, CONDITION_TABLES_UNREADABLE);
 	if (!reconcile(&wish) && !wish.installed)
+	{
+		retired = true;
 		worker_retire();
+	}
 	due = children_tend(&parent);
-	if (count_holds_ended() != holds_ended)
-		return 0;
 	if (!wish.installed)
 		return 100;				/* its last workers are leaving */
+	if (wish.held_back)
+		due = due < 0 ? HELD_AGAIN_MS : Min(due, HELD_AGAIN_MS);
 	return due < 0 ? LOOK_AGAIN_MS : Min(due, LOOK_AGAIN_MS);
+}
+
+/*
+ * The launcher sends nobody into a database that has a supervisor. So one that was woken
+ * while it was leaving asks for its successor, when its job is free.
+ */
+static void
+look_again_if_woken(int code, Datum arg)
+{
+	if (retired && pg_atomic_read_u64(&MyJob->wakes) != wakes_seen)
+		wake_launcher(MyJob->database);
+}
+
+/* True if it was woken meanwhile. */
+static bool
+rest_after(MonoTime begun)
+{
+	MonoTime	now = mono_now();
+	MonoTime	until = Min(now + 10 * (now - begun), mono_after_ms(now, LONGEST_REST_MS));
+	bool		woken = false;
+
+	while (mono_now() < until)
+		woken = worker_wait(-1, mono_ms_until(until)) || woken;
+	return woken;
 }
 
 void
@@ -307,13 +342,21 @@ nexus_supervisor_main(Datum arg)
 {
 	MemoryContext context;
 
+	on_shmem_exit(look_again_if_woken, 0);
 	worker_begin(arg, JOB_SUPERVISOR);
 	worker_connect();
 	context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka supervisor", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		MonoTime	begun = mono_now();
+		uint64		ticket = pg_atomic_read_u64(&MyJob->asked);
+		long		due;
+
 		worker_service();
-		worker_wait(-1, supervise(context));
+		due = supervise(context);
+		job_answer(MyJob, ticket);
 		MemoryContextReset(context);
+		if (!rest_after(begun))
+			(void) worker_wait(-1, due);
 	}
 }

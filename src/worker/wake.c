@@ -1,28 +1,25 @@
 /*
  * wake.c
- *		Waking a worker when the transaction that gave it work commits.
- *
- * One transaction callback, registered once a process, at the first use.
+ *		Waking a worker, at once or when the transaction that gave it work commits.
  */
 #include "nexus_kafka.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
-
 #include "nodes/pg_list.h"
 #include "storage/lwlock.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "worker/worker.h"
 
-#define LONGEST_RESUME_MS	2000
-#define RESUME_STEP_MS		5
-
+/* What this transaction wants when it commits. */
 static bool relay_wanted = false;	/* the default connection's */
-static List *relays_wanted = NIL;	/* names of other connections, in the transaction's memory */
+static HTAB *relays_wanted = NULL;	/* those of other connections, by name */
 static bool supervisor_wanted = false;
-static Oid	launcher_wanted = InvalidOid;
-static List *pipelines_to_resume = NIL;	/* names, in the transaction's memory */
+static List *launcher_wanted = NIL; /* databases to look into, in the transaction's memory */
+
+/* However it ends. */
+static bool supervisor_wanted_anyway = false;
 
 /* Without the lock: this is in the path of every commit, and a wrong wake-up does no harm. */
 static void
@@ -43,16 +40,24 @@ wake_relays(void)
 	wake_job(JOB_RELAY);
 }
 
+void
+wake_supervisor(void)
+{
+	wake_job(JOB_SUPERVISOR);
+}
+
 static bool
 is_wanted(const Job *relay)
 {
-	return relay->name[0] ? names_include(relays_wanted, relay->name) : relay_wanted;
+	return relay->name[0] ? name_set_has(relays_wanted, relay->name) : relay_wanted;
 }
 
 /* Without the lock, likewise. One that hasn't run yet is the supervisor's to start. */
 static void
 wake_wanted_relays(void)
 {
+	bool		any_to_start = false;
+
 	for (int i = 0; i < nexus_max_jobs; i++)
 	{
 		Job		   *job = &nexus_shared->jobs[i];
@@ -60,9 +65,23 @@ wake_wanted_relays(void)
 		if (!job->in_use || job->kind != JOB_RELAY || job->database != MyDatabaseId || !is_wanted(job))
 			continue;
 		job_wake(job);
-		if (job->pid == 0 && job->name[0])
-			wake_supervisor();
+		any_to_start = any_to_start || (job->pid == 0 && job->name[0]);
 	}
+	if (any_to_start)
+		wake_supervisor();
+}
+
+/* The caller holds the lock. */
+static void
+want_look_into(Oid database)
+{
+	for (int i = 0; i < nexus_shared->nwanted; i++)
+		if (nexus_shared->wanted[i] == database)
+			return;
+	if (nexus_shared->nwanted < NEXUS_MAX_WANTED)
+		nexus_shared->wanted[nexus_shared->nwanted++] = database;
+	else
+		nexus_shared->rescan = true;
 }
 
 void
@@ -73,10 +92,7 @@ wake_launcher(Oid database)
 	if (nexus_shared == NULL)
 		return;
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	if (nexus_shared->nwanted < NEXUS_MAX_WANTED)
-		nexus_shared->wanted[nexus_shared->nwanted++] = database;
-	else
-		nexus_shared->rescan = true;
+	want_look_into(database);
 	latch = nexus_shared->launcher_latch;
 	LWLockRelease(nexus_shared->lock);
 	if (latch)
@@ -84,147 +100,61 @@ wake_launcher(Oid database)
 }
 
 void
-wake_supervisor(void)
-{
-	wake_job(JOB_SUPERVISOR);
-}
-
-static bool
-is_to_resume(const Job *job)
-{
-	return job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId &&
-		names_include(pipelines_to_resume, job->name);
-}
-
-/* Has each of the jobs a worker, or a reason why not? */
-static bool
-are_resumed(void)
-{
-	int			found = 0;
-	bool		all = true;
-
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && all; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-		JobState	state;
-
-		if (!is_to_resume(job))
-			continue;
-		found += job->part == 0;
-		state = job_get_state(job);
-		all = state != JOB_PAUSED && state != JOB_STOPPED && state != JOB_STARTING;
-	}
-	LWLockRelease(nexus_shared->lock);
-	return all && found == list_length(pipelines_to_resume);
-}
-
-/*
- * Runs after the commit, where interrupts are held off and nothing may raise: so
- * it looks for a cancel by itself, and its wait is short.
- */
-static void
-resume_pipelines(void)
-{
-	bool		supervised = false;
-
-	holds_end();				/* if it was paused before in this transaction */
-	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		supervised = supervised ||
-			(job->in_use && job->kind == JOB_SUPERVISOR && job->database == MyDatabaseId && job->pid != 0);
-		if (!is_to_resume(job))
-			continue;
-		pg_atomic_fetch_add_u64(&job->resumes, 1);
-		job_wake(job);
-	}
-	LWLockRelease(nexus_shared->lock);
-	wake_job(JOB_SUPERVISOR);
-
-	for (int ms = 0; supervised && ms < LONGEST_RESUME_MS && !are_resumed(); ms += RESUME_STEP_MS)
-	{
-		if (QueryCancelPending || ProcDiePending)
-			break;
-		pg_usleep(RESUME_STEP_MS * 1000L);
-	}
-}
-
-static void
-at_transaction_end(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_COMMIT)
-	{
-		if (relay_wanted || relays_wanted != NIL)
-			wake_wanted_relays();
-		if (supervisor_wanted)
-			wake_job(JOB_SUPERVISOR);
-		if (OidIsValid(launcher_wanted))
-			wake_launcher(launcher_wanted);
-		if (pipelines_to_resume != NIL)
-			resume_pipelines();
-	}
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-	{
-		relay_wanted = supervisor_wanted = false;
-		relays_wanted = NIL;
-		launcher_wanted = InvalidOid;
-		pipelines_to_resume = NIL;
-	}
-}
-
-static bool
-register_once(void)
-{
-	static bool registered = false;
-
-	if (nexus_shared == NULL)
-		return false;
-	if (!registered)
-		RegisterXactCallback(at_transaction_end, NULL);
-	return registered = true;
-}
-
-void
 wake_relay_at_commit(const char *connection)
 {
-	MemoryContext before;
-
-	if (!register_once() || names_include(relays_wanted, connection))
+	if (!transaction_end_register())
 		return;
-	if (connection[0] == '\0')
-	{
+	if (connection[0])
+		name_set_add(&relays_wanted, connection);
+	else
 		relay_wanted = true;
-		return;
-	}
-	before = MemoryContextSwitchTo(TopTransactionContext);
-	relays_wanted = lappend(relays_wanted, pstrdup(connection));
-	MemoryContextSwitchTo(before);
 }
 
 void
 wake_supervisor_at_commit(void)
 {
-	supervisor_wanted = register_once();
+	supervisor_wanted = transaction_end_register();
+}
+
+void
+wake_supervisor_at_end(void)
+{
+	supervisor_wanted_anyway = transaction_end_register();
 }
 
 void
 wake_launcher_at_commit(Oid database)
 {
-	if (register_once())
-		launcher_wanted = database;
+	MemoryContext before;
+
+	if (!transaction_end_register())
+		return;
+	before = MemoryContextSwitchTo(TopTransactionContext);
+	launcher_wanted = list_append_unique_oid(launcher_wanted, database);
+	MemoryContextSwitchTo(before);
+}
+
+static void
+send_wakes(void)
+{
+	ListCell   *lc;
+
+	if (relay_wanted || relays_wanted)
+		wake_wanted_relays();
+	if (supervisor_wanted)
+		wake_supervisor();
+	foreach(lc, launcher_wanted)
+		wake_launcher(lfirst_oid(lc));
 }
 
 void
-resume_at_commit(const char *pipeline)
+wakes_end(bool committed)
 {
-	MemoryContext before;
-
-	if (!register_once())
-		return;
-	before = MemoryContextSwitchTo(TopTransactionContext);
-	pipelines_to_resume = lappend(pipelines_to_resume, pstrdup(pipeline));
-	MemoryContextSwitchTo(before);
+	if (committed)
+		send_wakes();
+	if (supervisor_wanted_anyway)
+		wake_supervisor();
+	relay_wanted = supervisor_wanted = supervisor_wanted_anyway = false;
+	relays_wanted = NULL;
+	launcher_wanted = NIL;
 }

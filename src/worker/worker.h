@@ -16,7 +16,10 @@
  * launcher.c, supervisor.c, broker.c	the workers that are no pipeline
  * hold.c		keeping workers out of a database or away from a pipeline for a while
  * commands.c	what PostgreSQL's own commands mean for the workers
- * wake.c		waking a worker when the transaction commits
+ * transaction_end.c	what a backend does when its transaction ends, and in which order
+ * wake.c		waking a worker, at once or when the transaction commits
+ * resume.c		waiting for what nexus_resume() sets going
+ * names.c		sets of names, and how a name looks in a line of the log
  * asking.c		may a backend ask a worker, and until when
  * calls.c		calls from backends to the relay
  * new_topic.c	a topic that is to be made, as a call has it
@@ -40,6 +43,7 @@
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/spin.h"
+#include "utils/hsearch.h"
 #include "utils/palloc.h"
 
 #include "compat.h"
@@ -182,7 +186,6 @@ typedef struct Job
 	pg_atomic_uint64 calls;		/* of backends, ever (calls.c): the relay looks when there are more */
 	pg_atomic_uint64 calls_wanted;	/* while there are fewer, one more need not wake it */
 	pg_atomic_uint64 wakes;		/* for any other reason, such as a commit: likewise */
-	pg_atomic_uint64 resumes;	/* calls of nexus_resume: a stopped worker tries again */
 	ConditionVariable answered_cv;
 } Job;
 
@@ -200,20 +203,13 @@ typedef struct PartitionStat
 #define NEXUS_MAX_HOLDS			64
 #define NEXUS_MAX_WANTED		64
 
-/* Workers are kept out of the database, or away from one of its pipelines. */
-typedef struct Hold
-{
-	Oid			database;		/* InvalidOid: free */
-	char		pipeline[NAMEDATALEN];	/* empty: all of the database */
-} Hold;
-
 typedef struct NexusShared
 {
 	LWLock	   *lock;
 
 	/* under lock */
-	Hold		holds[NEXUS_MAX_HOLDS];
-	uint64		holds_ended;	/* counts: what was read in the tables before may be out of date */
+	Oid			holds[NEXUS_MAX_HOLDS]; /* databases that workers are kept out of; InvalidOid: free */
+	bool		starved;		/* somebody found no room for a job: to be told when there is some */
 	Oid			wanted[NEXUS_MAX_WANTED];	/* databases for the launcher to look into */
 	int			nwanted;
 	bool		rescan;			/* the list was full: look into all */
@@ -240,6 +236,12 @@ extern const char *link_state_name(LinkState state);
 extern Job *job_find(JobKind kind, Oid database, const char *name, int part);
 extern Job *job_create(JobKind kind, Oid database, const char *name, int part);
 extern void job_free(Job *job);
+extern int	jobs_free(void);
+extern void job_fold(Job *job, Job *into);
+
+/* These take it themselves. */
+extern Job *job_demand(const char *pipeline, int part);
+extern uint64 job_count_unreported(const char *pipeline);
 
 /* Finds without the caller holding the lock; the job may be freed any time. */
 extern Job *job_lookup(JobKind kind, Oid database, const char *name, int part);
@@ -425,22 +427,51 @@ extern bool worker_register(const Job *job, const char *extra, size_t size, Back
 
 /* ---- hold.c ---- */
 
-/*
- * Ends the workers of the database, or of one of its pipelines (else ""), waits
- * for that, 5 s at most, and lets none start until the transaction has ended.
- */
-extern void hold_until_transaction_end(Oid database, const char *pipeline);
+/* Ends the workers of the database, waits for that, 5 s at most, and lets none start until the transaction has ended. */
+extern void hold_database(Oid database);
 
 /* The caller holds nexus_shared->lock. */
 extern bool job_is_held(const Job *job);
 
-/* The transaction has ended: so do its holds. */
+/*
+ * Of a pipeline whose row the transaction has locked, which keeps others from starting:
+ * ends its workers, and waits for that, 5 s at most. False if it isn't done by then.
+ */
+extern bool hold_pipeline(const char *pipeline);
+
+/* transaction_end.c: the holds end. */
 extern void holds_end(void);
 
+/* ---- launcher.c ---- */
+/* May anybody be in it, or is it a template? */
+extern bool database_may_have_workers(Form_pg_database database);
+
 /* ---- commands.c ---- */
-extern void commands_install_hook(void);
+extern void commands_install_hooks(void);
 
 /* ---- wake.c ---- */
+
+extern void wake_relay_at_commit(const char *connection);
+extern void wake_supervisor_at_commit(void);
+extern void wake_supervisor_at_end(void);	/* of the transaction, also by a rollback */
+extern void wake_launcher_at_commit(Oid database);
+extern void wake_relays(void);
+extern void wake_supervisor(void);
+extern void wake_launcher(Oid database);
+extern void wakes_end(bool committed);
+
+/* ---- resume.c ---- */
+
+/* The pipeline is to be resumed: once that is committed, its supervisor is waited for, 2 s at most. */
+extern void resume_at_commit(const char *pipeline);
+extern void resumes_end(bool committed);
+
+/* ---- transaction_end.c ---- */
+
+/* Before something is kept for then. False where no worker runs anyway. */
+extern bool transaction_end_register(void);
+
+/* ---- names.c ---- */
 
 /* Of a list of strings. */
 static inline bool
@@ -454,15 +485,12 @@ names_include(const List *names, const char *name)
 	return false;
 }
 
-extern void wake_relay_at_commit(const char *connection);
-extern void wake_relays(void);
-extern void wake_supervisor_at_commit(void);
-extern void wake_launcher_at_commit(Oid database);
-extern void wake_launcher(Oid database);
-extern void wake_supervisor(void);
+/* A set lives as long as the transaction: who keeps one sets it to NULL at its end, or begins with it. */
+extern void name_set_add(HTAB **set, const char *name);
+extern bool name_set_has(HTAB *set, const char *name);
 
-/* Once committed: tells the pipeline's stopped workers, and waits, 2 s at most, until it runs. */
-extern void resume_at_commit(const char *pipeline);
+/* In place: what can't be seen becomes a blank. */
+extern void make_printable(char *text);
 
 /* ---- link.c ---- */
 typedef struct KafkaLink
