@@ -194,7 +194,8 @@ gaps_note(int64 first, int64 last, Snapshot snapshot)
 
 	if (first > last)
 		return;
-	memcpy(xids, snapshot->xip, snapshot->xcnt * sizeof(TransactionId));
+	if (snapshot->xcnt > 0)
+		memcpy(xids, snapshot->xip, snapshot->xcnt * sizeof(TransactionId));
 	qsort(xids, snapshot->xcnt, sizeof(TransactionId), compare_xids);
 	gap = gap_waiting_for(xids, snapshot->xcnt, snapshot->xmax, next);
 	if (gap == NULL)

@@ -1,5 +1,6 @@
-# What test/run adds to prove: the logs of a file that failed are shown on the spot,
-# and under CI=true a skipped test is a failed one.
+# What test/run adds to prove: the logs of a file that failed are shown on the spot;
+# under CI=true a skipped test is a failed one, and so is, under test/sanitize/run, a file
+# during which a sanitizer reported something.
 package NexusKafka::Harness;
 
 use strict;
@@ -19,6 +20,7 @@ sub new
 	$self->callback(after_test => sub {
 			my ($test, $parser) = @_;
 			_refuse_skips($parser) if $ENV{CI};
+			_refuse_reports($parser) if $ENV{SANITIZER_REPORTS};
 			_show_logs($test->[0]) if $parser->has_problems;
 		});
 	return $self;
@@ -31,6 +33,21 @@ sub _refuse_skips
 
 	push @{ $parser->{parse_errors} }, "Under CI nothing may be skipped, but was: $skipped"
 	  if $skipped ne '';
+	return;
+}
+
+# Each is shown once, with the file during which it came.
+sub _refuse_reports
+{
+	my ($parser) = @_;
+
+	for my $report (glob "$ENV{SANITIZER_REPORTS}/*")
+	{
+		open my $handle, '<', $report or die "$report: $!";
+		print "---- $report\n", <$handle>;
+		unlink $report or die "$report: $!";
+		push @{ $parser->{parse_errors} }, 'A sanitizer reported something';
+	}
 	return;
 }
 
