@@ -5,6 +5,7 @@
 #include "nexus_kafka.h"
 
 #include "catalog/pg_type.h"
+#include "storage/itemptr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -132,34 +133,96 @@ catalog_offsets_name_cluster(const char *pipeline, const char *cluster_id)
 	catalog_run(&query, values, NULL, false, SPI_OK_UPDATE);
 }
 
-/*
- * One partition, by far the most frequent case, has a statement of its own: an
- * index look-up with scalars, without arrays to make and unnest.
- */
-static uint64
-move_one(const char *pipeline, const OffsetMove *move)
+static void
+move_values(const char *pipeline, const OffsetMove *move, Datum *values, char *nulls)
 {
-	static CatalogQuery query = {
-		"UPDATE @nexus_offsets SET \"offset\" = $5, start_time = NULL, updated_at = pg_catalog.now(),"
-		" last_offset = COALESCE($6, last_offset), last_hash = COALESCE($7, last_hash)"
-		" WHERE pipeline OPERATOR(pg_catalog.=) $1 AND topic OPERATOR(pg_catalog.=) $2"
-		" AND partition OPERATOR(pg_catalog.=) $3 AND \"offset\" OPERATOR(pg_catalog.=) $4",
-		7, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
-	};
-	Datum		values[7] = {
-		CStringGetTextDatum(pipeline), CStringGetTextDatum(move->topic), Int32GetDatum(move->partition),
-		Int64GetDatum(move->from), Int64GetDatum(move->to),
-		Int64GetDatum(move->last_offset), Int64GetDatum(move->last_hash)
-	};
-
-	return catalog_run(&query, values, move->last_offset < 0 ? "     nn" : NULL, false, SPI_OK_UPDATE);
+	values[0] = CStringGetTextDatum(pipeline);
+	values[1] = CStringGetTextDatum(move->topic);
+	values[2] = Int32GetDatum(move->partition);
+	values[3] = Int64GetDatum(move->from);
+	values[4] = Int64GetDatum(move->to);
+	values[5] = Int64GetDatum(move->last_offset);
+	values[6] = Int64GetDatum(move->last_hash);
+	nulls[5] = nulls[6] = move->last_offset < 0 ? 'n' : ' ';
 }
 
+static bool
+note_place(const OffsetMove *move, uint64 rows)
+{
+	bool		isnull;
+	ItemPointer tid;
+
+	if (rows == 0)
+		return false;
+	tid = (ItemPointer) DatumGetPointer(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (move->place)
+		*move->place = ItemPointerGetBlockNumber(tid);
+	return true;
+}
+
+#define MOVE \
+	"UPDATE @nexus_offsets SET \"offset\" = $5, start_time = NULL, updated_at = pg_catalog.now()," \
+	" last_offset = COALESCE($6, last_offset), last_hash = COALESCE($7, last_hash)" \
+	" WHERE \"offset\" OPERATOR(pg_catalog.=) $4 "
+
+static bool
+move_by_key(const char *pipeline, const OffsetMove *move)
+{
+	static CatalogQuery query = {
+		MOVE "AND pipeline OPERATOR(pg_catalog.=) $1 AND topic OPERATOR(pg_catalog.=) $2"
+		" AND partition OPERATOR(pg_catalog.=) $3 RETURNING ctid",
+		7, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID}
+	};
+	Datum		values[7];
+	char		nulls[] = "       ";
+
+	move_values(pipeline, move, values, nulls);
+	return note_place(move, catalog_run(&query, values, nulls, false, SPI_OK_UPDATE_RETURNING));
+}
+
+/*
+ * In the block that had the row's last version. By its key the row is found through all
+ * versions that it has had since the oldest snapshot of anybody, as nothing of them can
+ * be removed; and a block by itself is pruned when it is read, which a single tid is not.
+ * Whatever the place says, the key and the offset decide; the key is written so that its
+ * index is no choice.
+ */
+static bool
+move_in_place(const char *pipeline, const OffsetMove *move)
+{
+	static CatalogQuery query = {
+		MOVE "AND ctid OPERATOR(pg_catalog.>=) $8 AND ctid OPERATOR(pg_catalog.<) $9"
+		" AND (pipeline OPERATOR(pg_catalog.||) '') OPERATOR(pg_catalog.=) $1"
+		" AND (topic OPERATOR(pg_catalog.||) '') OPERATOR(pg_catalog.=) $2"
+		" AND (partition OPERATOR(pg_catalog.+) 0) OPERATOR(pg_catalog.=) $3 RETURNING ctid",
+		9, {TEXTOID, TEXTOID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, TIDOID, TIDOID},
+		.no_seqscan = true
+	};
+	Datum		values[9];
+	char		nulls[] = "         ";
+	ItemPointerData first;
+	ItemPointerData end;
+
+	ItemPointerSet(&first, *move->place, 0);
+	ItemPointerSet(&end, *move->place + 1, 0);
+	move_values(pipeline, move, values, nulls);
+	values[7] = PointerGetDatum(&first);
+	values[8] = PointerGetDatum(&end);
+	return note_place(move, catalog_run(&query, values, nulls, false, SPI_OK_UPDATE_RETURNING));
+}
+
+/* One partition at a time, by far the most frequent case: without arrays to make and unnest. */
 bool
 catalog_offsets_move(const char *pipeline, const OffsetMove *moves, int nmoves)
 {
 	for (int i = 0; i < nmoves; i++)
-		if (move_one(pipeline, &moves[i]) != 1)
+	{
+		const OffsetMove *move = &moves[i];
+		bool		placed = move->place && BlockNumberIsValid(*move->place);
+
+		/* it may have moved: by nexus_seek, VACUUM FULL, or a transaction that was rolled back */
+		if (!(placed && move_in_place(pipeline, move)) && !move_by_key(pipeline, move))
 			return false;
+	}
 	return true;
 }

@@ -427,6 +427,8 @@ catalog_run(CatalogQuery *query, Datum *values, const char *nulls, bool read_onl
 
 	GetUserIdAndSecContext(&user, &context);
 	make_ready(query, context);
+	if (query->no_seqscan)
+		(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	analyzed = query;
 	rc = SPI_execute_plan(query->plan, values, nulls, read_only, 0);
 	analyzed = caller;

@@ -22,6 +22,7 @@
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
+#include "storage/block.h"
 #include "storage/lockdefs.h"
 #include "utils/jsonb.h"
 
@@ -46,6 +47,7 @@ typedef struct CatalogQuery
 	const char *sql;
 	int			nargs;
 	Oid			argtypes[14];
+	bool		no_seqscan;		/* planned without, however small the table is now */
 	char	   *text;			/* with the schema's name */
 	SPIPlanPtr	plan;
 	uint32		generation;		/* of the name */
@@ -150,6 +152,7 @@ typedef struct OffsetMove
 	int64		to;
 	int64		last_offset;	/* -1: as it was */
 	int64		last_hash;
+	BlockNumber *place;			/* where the row was last, kept up to date; may be NULL or InvalidBlockNumber */
 } OffsetMove;
 
 /* Compare-and-set: false if any row doesn't hold the offset that it was to move from. */

@@ -58,6 +58,7 @@ typedef struct IngestPartition
 	int64		from_ms;		/* with OFFSET_BY_TIME: what is earlier is left out */
 	int64		last_offset;	/* of the last message taken in, -1: none known */
 	int64		last_hash;
+	BlockNumber place;			/* of its row in nexus_offsets */
 	bool		verifying;		/* last_offset is read first, and compared */
 	PartitionStat *stat;		/* NULL: no room */
 } IngestPartition;

@@ -25,7 +25,7 @@ collect_moves(Ingest *ingest, int lo, int hi, OffsetMove *moves)
 		if (done[p - ingest->partitions])
 			continue;
 		done[p - ingest->partitions] = true;
-		moves[n++] = (OffsetMove) {p->topic, p->partition, p->next, last->offset + 1, last->offset, message_hash(last)};
+		moves[n++] = (OffsetMove) {p->topic, p->partition, p->next, last->offset + 1, last->offset, message_hash(last), &p->place};
 	}
 	return n;
 }

@@ -314,6 +314,7 @@ take_up(Ingest *ingest, List *mine)
 		p->from_ms = p->next == OFFSET_BY_TIME ? message_unix_ms(offset->start_time) : -1;
 		p->last_offset = offset->last_offset;
 		p->last_hash = offset->last_hash;
+		p->place = InvalidBlockNumber;
 		p->verifying = p->last_offset >= 0 && p->last_offset < p->next;
 		p->stat = partition_stat(MyJob, p->topic, p->partition);
 	}
@@ -456,7 +457,7 @@ ingest_note_commit(Ingest *ingest)
 void
 partition_skip_to(Ingest *ingest, IngestPartition *partition, int64 offset)
 {
-	Skip		skip = {ingest, {partition->topic, partition->partition, partition->next, offset, -1}, false};
+	Skip		skip = {ingest, {partition->topic, partition->partition, partition->next, offset, -1, 0, &partition->place}, false};
 
 	if (offset <= partition->next)
 		return;
