@@ -21,10 +21,11 @@ COMMENT ON TABLE @extschema@.nexus_identity IS
   'The cluster, database and CREATE EXTENSION that this set-up belongs to. Where they differ from the real ones (a restored dump, a copied database) nothing runs until nexus_resume().';
 
 CREATE TABLE @extschema@.nexus_pipelines (
-  name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63),
+  name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63 AND name !~ '[\u0001-\u001f\u007f]'),
   topic text NOT NULL CHECK (topic ~ '^(\^.*|[a-zA-Z0-9._-]{1,249}(,[a-zA-Z0-9._-]{1,249})*)$'),
   statement text NOT NULL,
   run_as name NOT NULL DEFAULT current_user,
+  run_as_oid oid,
   search_path text NOT NULL DEFAULT current_setting('search_path'),
   start text NOT NULL DEFAULT 'earliest',
   workers integer NOT NULL DEFAULT 1 CHECK (workers BETWEEN 1 AND 32),
@@ -47,7 +48,10 @@ COMMENT ON COLUMN @extschema@.nexus_pipelines.topic IS
   'A topic, several with commas between them, or a regular expression that begins with ^.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.statement IS
   'One SQL statement that reads nexus_messages() or nexus_raw_messages(); a batch of messages is one execution of it.';
-COMMENT ON COLUMN @extschema@.nexus_pipelines.run_as IS 'The role whose rights the statement has.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.run_as IS
+  'The role whose rights the statement has, by the name that it had when it was given.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.run_as_oid IS
+  'The same role, whatever it is called now; one that is made later under its name is another. NULL: there is none.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.search_path IS 'The search_path under which the statement runs.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.start IS
   'Where to begin in the partitions that are there at the first look: earliest, latest, a timestamp, group:NAME, or offsets as a JSON object. Partitions that come later are read from their beginning.';
@@ -179,6 +183,35 @@ COMMENT ON FUNCTION @extschema@.nexus_refuse_direct_writes() IS
   'Trigger of nexus_pipelines: only the functions write it, and the extension''s owner.';
 CREATE TRIGGER nexus_refuse_direct_writes BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.nexus_pipelines
   FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.nexus_refuse_direct_writes();
+
+/* Each script of pg_dump, and each session of pg_restore, begins with settings that no
+ * other session has all of: four that are set in it, whatever the options. */
+CREATE FUNCTION @extschema@.nexus_find_role()
+RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  new.run_as_oid := (SELECT oid FROM pg_roles WHERE rolname = new.run_as);
+  IF tg_op = 'INSERT' AND (
+    SELECT count(*) = 4 FROM pg_settings
+    WHERE source = 'session' AND name IN ('xmloption', 'standard_conforming_strings', 'statement_timeout',
+                                          'idle_in_transaction_session_timeout')
+  ) AND EXISTS (
+    SELECT FROM @extschema@.nexus_identity i, pg_database d, pg_extension e
+    WHERE d.datname = current_database() AND d.oid = i.database_oid AND e.extname = 'nexus_kafka' AND e.oid = i.extension_oid)
+  THEN
+    new.paused := true;
+    new.paused_reason := 'it was restored from a dump into a database whose pipelines run: nexus_resume(pipeline) lets it run too';
+  END IF;
+  RETURN new;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.nexus_find_role() IS
+  'Trigger of nexus_pipelines: which role the name run_as means, here and now. What a dump brings into a database that is at work is paused.';
+CREATE TRIGGER nexus_find_role BEFORE INSERT ON @extschema@.nexus_pipelines
+  FOR EACH ROW EXECUTE FUNCTION @extschema@.nexus_find_role();
+CREATE TRIGGER nexus_find_new_role BEFORE UPDATE OF run_as ON @extschema@.nexus_pipelines
+  FOR EACH ROW WHEN (new.run_as <> old.run_as) EXECUTE FUNCTION @extschema@.nexus_find_role();
 
 /* The outbox isn't dumped: a restore would publish its messages once more. */
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_identity', '');
@@ -607,8 +640,7 @@ $revoke$;
  * EXTENSION leaves it. A table that is there already is adopted if it fits; the
  * pipeline then runs with the rights of its owner, no more, and not before somebody
  * has agreed if that is one who was merely allowed to create tables here: all the
- * messages would be theirs. Under a restore, which
- * shows by row_security = off, the dump brings all this, and it is left to it.
+ * messages would be theirs. Under a restore the dump brings all this, and it is left to it.
  * (No NOTICE would be seen: CREATE EXTENSION shows WARNING and INFO only.) */
 
 DO $install$
@@ -618,7 +650,11 @@ DECLARE
   stranger boolean := false;
   misfit text;
 BEGIN
-  IF current_setting('row_security') = 'off' THEN
+  IF current_setting('row_security') = 'off' OR (
+    SELECT count(*) = 4 FROM pg_settings  -- as in nexus_find_role()
+    WHERE source = 'session' AND name IN ('xmloption', 'standard_conforming_strings', 'statement_timeout',
+                                          'idle_in_transaction_session_timeout'))
+  THEN
     RETURN;
   END IF;
 

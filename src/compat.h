@@ -39,6 +39,8 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 {
 	if (classid == TableSpaceRelationId)
 		return pg_tablespace_aclcheck(objectid, roleid, mode);
+	if (classid == DatabaseRelationId)
+		return pg_database_aclcheck(objectid, roleid, mode);
 	Assert(classid == ProcedureRelationId);
 	return pg_proc_aclcheck(objectid, roleid, mode);
 }

@@ -11,12 +11,12 @@
 
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "regex/regex.h"
-#include "catalog/pg_collation.h"
 #include "catalog/namespace.h"
+#include "commands/dbcommands.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 
 #include "admin/pipeline.h"
 #include "admin/request.h"
@@ -69,47 +69,6 @@ required_argument(FunctionCallInfo fcinfo, int n, const char *name)
 
 /* ---- checks ---- */
 
-static void
-check_name(const char *name)
-{
-	if (name[0] == '\0' || strlen(name) >= NAMEDATALEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("a pipeline's name has 1 to %d bytes", NAMEDATALEN - 1)));
-}
-
-static void
-check_pattern(const char *pattern)
-{
-	/* raises 2201B if it isn't one */
-	(void) RE_compile_and_execute(cstring_to_text(pattern), "", 0, REG_ADVANCED, C_COLLATION_OID, 0, NULL);
-}
-
-static void
-check_topic(const char *topic)
-{
-	const char *name = topic;
-
-	if (topic[0] == '^')
-	{
-		check_pattern(topic);
-		return;
-	}
-	for (;;)
-	{
-		size_t		len = strcspn(name, ",");
-
-		if (!kafka_topic_is_valid(name, len))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"%s\" is not a topic", topic),
-					 errhint("A topic has 1 to 249 letters, digits, dots, underscores and hyphens; several have commas between them; a regular expression begins with ^.")));
-		if (name[len] == '\0')
-			return;
-		name += len + 1;
-	}
-}
-
 /* A superuser's rights are not inherited. */
 static bool
 has_rights_of(Oid role)
@@ -120,10 +79,10 @@ has_rights_of(Oid role)
 static void
 check_owner(const Pipeline *pipeline)
 {
-	Oid			role = get_role_oid(pipeline->run_as, true);
+	bool		exists = SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(pipeline->role));
 
 	/* one whose role is gone is the superuser's */
-	if (OidIsValid(role) ? !has_rights_of(role) : !superuser())
+	if (exists ? !has_rights_of(pipeline->role) : !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must have the rights of role \"%s\" to change pipeline \"%s\"", pipeline->run_as,
@@ -133,10 +92,31 @@ check_owner(const Pipeline *pipeline)
 static void
 check_run_as(const Pipeline *pipeline)
 {
-	if (!has_rights_of(get_role_oid(pipeline->run_as, false)))
+	if (!has_rights_of(pipeline->role))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must have the rights of role \"%s\" to let a pipeline run as it", pipeline->run_as)));
+	(void) catalog_pipeline_role(pipeline);
+}
+
+/*
+ * The offsets are committed to a consumer group, and whoever reads in that one goes on
+ * from there. One that isn't the pipeline's own is the owner's to give.
+ */
+static void
+check_group(const Pipeline *pipeline)
+{
+	const char *group = pipeline->group_id ? pipeline->group_id : start_group(pipeline->start);
+	char	   *own = psprintf("nexus_kafka-%s-%s", get_database_name(MyDatabaseId), pipeline->name);
+
+	if (group == NULL || strncmp(group, own, strlen(own)) == 0 || has_rights_of(catalog_owner()))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied to use consumer group \"%s\"", group),
+			 errdetail("The pipeline would commit its offsets to that group."),
+			 errhint("Use a group whose name begins with \"%s\", or have the owner of the extension's tables make the pipeline, with your role as run_as.",
+					 own)));
 }
 
 /*
@@ -152,7 +132,7 @@ check_statement(const Pipeline *pipeline)
 	int			settings = NewGUCNestLevel();
 
 	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(get_role_oid(pipeline->run_as, false), context | SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(pipeline->role, context | SECURITY_RESTRICTED_OPERATION);
 	(void) set_config_option("search_path", pipeline->search_path,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
@@ -189,8 +169,7 @@ nexus_create_pipeline(PG_FUNCTION_ARGS)
 	Pipeline	pipeline = {0};
 	char	   *name = required_argument(fcinfo, 0, "name");
 
-	check_name(name);
-	strlcpy(pipeline.name, name, NAMEDATALEN);
+	pipeline.name_is_cut = strlcpy(pipeline.name, name, NAMEDATALEN) >= NAMEDATALEN;
 	pipeline.topic = required_argument(fcinfo, 1, "topic");
 	pipeline.statement = required_argument(fcinfo, 2, "statement");
 	pipeline.run_as = GetUserNameFromId(GetUserId(), false);
@@ -198,8 +177,10 @@ nexus_create_pipeline(PG_FUNCTION_ARGS)
 	pipeline_set_defaults(&pipeline);
 	if (!PG_ARGISNULL(3))
 		pipeline_set_options(&pipeline, PG_GETARG_JSONB_P(3));
-	check_topic(pipeline.topic);
+	pipeline.role = get_role_oid(pipeline.run_as, false);
+	definition_check(&pipeline);
 	check_run_as(&pipeline);
+	check_group(&pipeline);
 	check_statement(&pipeline);
 	write_pipeline(&pipeline, true);
 	PG_RETURN_VOID();
@@ -212,8 +193,10 @@ nexus_alter_pipeline(PG_FUNCTION_ARGS)
 	Pipeline   *pipeline = pipeline_lock(name);
 	char	   *start = pipeline->start;
 	char	   *run_as = pipeline->run_as;
+	Oid			role = pipeline->role;
 
 	check_owner(pipeline);
+	pipeline->run_as = NULL;	/* none is given */
 	if (!PG_ARGISNULL(1))
 		pipeline->topic = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (!PG_ARGISNULL(2))
@@ -223,11 +206,18 @@ nexus_alter_pipeline(PG_FUNCTION_ARGS)
 	}
 	if (!PG_ARGISNULL(3))
 		pipeline_set_options(pipeline, PG_GETARG_JSONB_P(3));
-	check_topic(pipeline->topic);
-	if (strcmp(run_as, pipeline->run_as) != 0)
+	if (pipeline->run_as)
+		pipeline->role = get_role_oid(pipeline->run_as, false);
+	else
+		pipeline->run_as = run_as;
+	definition_check(pipeline);
+	if (!PG_ARGISNULL(2) || role != pipeline->role)
+	{
 		check_run_as(pipeline);
-	if (!PG_ARGISNULL(2) || strcmp(run_as, pipeline->run_as) != 0)
 		check_statement(pipeline);
+	}
+	if (!PG_ARGISNULL(1) || !PG_ARGISNULL(3))
+		check_group(pipeline);
 	if (pipeline->started && strcmp(start, pipeline->start) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

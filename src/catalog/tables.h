@@ -46,7 +46,7 @@ typedef struct CatalogQuery
 {
 	const char *sql;
 	int			nargs;
-	Oid			argtypes[14];
+	Oid			argtypes[15];
 	bool		no_seqscan;		/* planned without, however small the table is now */
 	char	   *text;			/* with the schema's name */
 	SPIPlanPtr	plan;
@@ -71,12 +71,20 @@ extern uint64 catalog_run(CatalogQuery *query, Datum *values, const char *nulls,
 
 /* ---- pipelines.c ---- */
 
+#define PIPELINE_MOST_WORKERS			32
+#define PIPELINE_MOST_BATCH_MESSAGES	10000
+#define PIPELINE_LEAST_BATCH_BYTES		1024
+#define PIPELINE_MOST_BATCH_BYTES		67108864
+#define PIPELINE_LONGEST_GROUP			249
+
 typedef struct Pipeline
 {
 	char		name[NAMEDATALEN];
+	bool		name_is_cut;
 	char	   *topic;			/* one, several with commas between, or ^ and a regular expression */
 	char	   *statement;
-	char	   *run_as;
+	char	   *run_as;			/* the role's name when it was given */
+	Oid			role;			/* InvalidOid: there was none */
 	char	   *search_path;
 	char	   *start;			/* a position (position.c), or group:NAME, or a JSON object */
 	int			workers;
@@ -93,9 +101,13 @@ typedef struct Pipeline
 	int64		resumes;		/* calls of nexus_resume: each has its workers begin anew */
 	bool		held;			/* some transaction is changing it, or was when this was read */
 	uint32		definition;		/* hash of all that decides how it runs */
+	char	   *mistake;		/* why it can't run: supervisor.c's; NULL: it can */
 } Pipeline;
 
-/* Palloc'd in context; NULL if there is none of that name. */
+/*
+ * Palloc'd in context; NULL if there is none of that name. What stands in them is
+ * checked by definition_check() or definition_mistake() (worker/definition.c).
+ */
 extern List *catalog_pipelines(MemoryContext context);
 extern Pipeline *catalog_pipeline(const char *name, MemoryContext context);
 
@@ -111,6 +123,12 @@ extern void catalog_pipeline_started(const char *name);
 
 /* Pauses it if it has max_dead_letters dead letters; true if so. */
 extern bool catalog_pause_if_full(const char *name);
+
+/* Why it can't run as its role, palloc'd; NULL: it can. */
+extern char *catalog_role_mistake(const Pipeline *pipeline);
+
+/* The role as which it runs; raises 42501, or 42704 if there is none, if it can't. */
+extern Oid	catalog_pipeline_role(const Pipeline *pipeline);
 
 /* False in a restored dump or a copied database. */
 extern bool catalog_identity_is_ours(void);

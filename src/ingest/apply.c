@@ -72,9 +72,9 @@ prepare_statement(Ingest *ingest)
 }
 
 static void
-assume_role(const char *name)
+assume_role(const Pipeline *pipeline)
 {
-	Oid			role = get_role_oid(name, false);
+	Oid			role = catalog_pipeline_role(pipeline);
 	int			context;
 	Oid			user;
 
@@ -95,7 +95,7 @@ run_statement(Attempt *attempt)
 	(void) set_config_option("search_path", ingest->pipeline->search_path,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	settings = NewGUCNestLevel();
-	assume_role(ingest->pipeline->run_as);
+	assume_role(ingest->pipeline);
 	prepare_statement(ingest);
 
 	batch->lo = attempt->lo;

@@ -84,6 +84,9 @@ load_pipeline(void *arg)
 	ingest->pipeline = catalog_pipeline(MyJob->name, ingest->context);
 	if (ingest->pipeline == NULL || ingest->pipeline->paused)
 		return;
+	ingest->pipeline->mistake = definition_mistake(ingest->pipeline);
+	if (ingest->pipeline->mistake)
+		return;
 	ingest->room_for = partitions_count(ingest, catalog_offsets(MyJob->name, CurrentMemoryContext));
 	ingest->group_id = MemoryContextStrdup(ingest->context, group_id(ingest->pipeline));
 }
@@ -99,8 +102,8 @@ start(void)
 	ingest->question_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka question", ALLOCSET_DEFAULT_SIZES);
 	if (!worker_transaction(load_pipeline, ingest, ingest->context, &error))
 		ReThrowError(error);
-	if (ingest->pipeline == NULL)
-		proc_exit(0);			/* dropped meanwhile; the supervisor will see it */
+	if (ingest->pipeline == NULL || ingest->pipeline->mistake)
+		proc_exit(0);			/* dropped or changed meanwhile; the supervisor will see it */
 	if (ingest->pipeline->paused || ingest->pipeline->held)
 		worker_restart();		/* likewise; it begins when the transaction that holds it back has ended */
 	ingest->batch = batch_create(ingest->context, Max(ingest->pipeline->batch_messages, LEAST_ROOM));

@@ -43,6 +43,8 @@ load(void *arg)
 	if (!catalog_locate())
 		return;
 	replay->ingest.pipeline = catalog_pipeline(MyJob->name, replay->ingest.context);
+	if (replay->ingest.pipeline)
+		definition_check(replay->ingest.pipeline);
 	replay->range.upto = catalog_dead_letter_last_id();
 }
 

@@ -32,6 +32,7 @@ static const ConditionKind kinds[JOB_CONDITIONS] = {
 	[CONDITION_NO_ROOM] = {JOB_NO_WORKER},
 	[CONDITION_NO_SLOT] = {JOB_NO_WORKER},
 	[CONDITION_STOPPED] = {JOB_STOPPED, true, true},
+	[CONDITION_BAD_DEFINITION] = {JOB_FAILING},
 	[CONDITION_NOT_NEEDED] = {JOB_ON_DEMAND},
 	[CONDITION_BAD_SECTION] = {JOB_NOT_CONFIGURED},
 	[CONDITION_NOT_CONFIGURED] = {JOB_NOT_CONFIGURED, false, true},
@@ -85,6 +86,7 @@ reason_of(const JobConditions *conditions)
 	return i < JOB_CONDITIONS ? conditions->reasons[i] : "";
 }
 
+/* Names and reasons are others': a line of the log is ours. */
 static void
 log_state(const Job *job, JobState state, const char *reason)
 {

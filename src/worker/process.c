@@ -113,10 +113,14 @@ worker_begin(Datum main_arg, JobKind kind)
 	BackgroundWorkerUnblockSignals();
 }
 
-/* What ALTER DATABASE or ALTER ROLE may have set, and a worker must not have. */
+/*
+ * What ALTER DATABASE or ALTER ROLE has set holds for a worker as for a client, but for
+ * what would make it another role, and for what our own queries depend on.
+ */
 static void
 override_settings(void)
 {
+	SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
 	/* the same short statements over and over: compiling each would cost more than running it */
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
 	worker_secure_search_path();

@@ -52,6 +52,22 @@ static bool retired = false;
 static uint64 wakes_seen;
 
 static void
+find_mistakes(Wish *wish)
+{
+	MemoryContext before = MemoryContextSwitchTo(wish->context);
+	ListCell   *lc;
+
+	foreach(lc, wish->pipelines)
+	{
+		Pipeline   *pipeline = lfirst(lc);
+
+		pipeline->mistake = definition_mistake(pipeline);
+		pipeline->workers = Min(Max(pipeline->workers, 1), PIPELINE_MOST_WORKERS);
+	}
+	MemoryContextSwitchTo(before);
+}
+
+static void
 read_wish(void *arg)
 {
 	Wish	   *wish = arg;
@@ -61,6 +77,7 @@ read_wish(void *arg)
 		return;
 	wish->is_ours = catalog_identity_is_ours();
 	wish->pipelines = catalog_pipelines(wish->context);
+	find_mistakes(wish);
 	wish->connections = connections_named();
 	if (wish->connections != NIL)
 		wish->connections_with_rows = catalog_outbox_connections(wish->context);
@@ -116,6 +133,15 @@ is_idle(Job *job, const Pipeline *pipeline, const Wish *wish)
 		!has_requests(job) && !call_waits_for(job->name);
 }
 
+static void
+show_mistake(Job *job, const Pipeline *pipeline)
+{
+	if (pipeline && pipeline->mistake)
+		job_condition_set(job, CONDITION_BAD_DEFINITION, "%s", pipeline->mistake);
+	else
+		job_condition_clear(job, CONDITION_BAD_DEFINITION);
+}
+
 /* Keeps the conditions that say why the supervisor starts no worker. */
 static void
 show_idle(Job *job, bool paused, bool idle, const NamedConnection *connection)
@@ -166,17 +192,19 @@ adjust_job(Job *job, Wish *wish)
 	bool		exists = wish->installed &&
 		(job->kind == JOB_RELAY ? connection || !job->name[0] : pipeline && job->part < pipeline->workers);
 	bool		paused = !wish->is_ours || (pipeline && pipeline->paused);
+	bool		mistaken = pipeline && pipeline->mistake;
 	bool		idle = is_idle(job, pipeline, wish);
-	bool		held = pipeline && pipeline->held && exists && !paused && !idle;
+	bool		held = pipeline && pipeline->held && exists && !paused && !mistaken && !idle;
 
-	job->wanted = exists && !paused && !idle && !held;
+	job->wanted = exists && !paused && !mistaken && !idle && !held;
 	if (pipeline && job->definition != pipeline->definition)
 	{
 		job->definition = pipeline->definition;
 		job_conditions_forget(job, true);
 		stop_worker(job);
 	}
-	if ((!exists || paused) && job->pid != 0)
+	show_mistake(job, pipeline);
+	if ((!exists || paused || mistaken) && job->pid != 0)
 		stop_worker(job);
 	else if (is_superfluous(job, pipeline))
 		remove_superfluous(job);

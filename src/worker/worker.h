@@ -26,6 +26,7 @@
  * link.c		a worker's connection to Kafka, and whether it is up
  * connections.c	which connections have a name
  * synchronous.c	is a commit on disk, here and on the synchronous standbys
+ * definition.c	can a pipeline run as it is written?
  */
 #ifndef NEXUS_WORKER_H
 #define NEXUS_WORKER_H
@@ -85,6 +86,7 @@ typedef enum JobCondition
 	CONDITION_NO_ROOM,			/* supervisor.c: of its own job: none is left for others */
 	CONDITION_NO_SLOT,			/* children.c: no background worker slot is free */
 	CONDITION_STOPPED,			/* ingest.c: a person must decide */
+	CONDITION_BAD_DEFINITION,	/* supervisor.c: the pipeline's row is not one that can run */
 	CONDITION_NOT_NEEDED,		/* supervisor.c: nobody asks for it now */
 	CONDITION_BAD_SECTION,		/* supervisor.c: the connection's section can't be used, and nobody asks for it */
 	CONDITION_NOT_CONFIGURED,	/* link.c: there is nothing to connect to */
@@ -561,5 +563,14 @@ extern XLogRecPtr commits_seen(void);
 
 /* Has all up to lsn on this server's disk; true if all synchronous standbys that are waited for have it on theirs too. */
 extern bool commit_is_safe(XLogRecPtr lsn);
+
+/* ---- definition.c ---- */
+struct Pipeline;
+
+/* Raises for what no pipeline can have, mostly 22023. */
+extern void definition_check(const struct Pipeline *pipeline);
+
+/* The same of one that is there, and whether it can run as its role: why not, palloc'd, or NULL. */
+extern char *definition_mistake(const struct Pipeline *pipeline);
 
 #endif							/* NEXUS_WORKER_H */

@@ -26,12 +26,15 @@ $node->produce('postgres');
 
 my %restore = (
 	plain => sub { [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $_[1], '-f', $_[0] ] },
-	custom => sub { [ 'pg_restore', '--exit-on-error', '-d', $_[1], $_[0] ] });
+	custom => sub { [ 'pg_restore', '--exit-on-error', '-d', $_[1], $_[0] ] },
+	plain_with_policies => sub { [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $_[1], '-f', $_[0] ] },
+	custom_with_policies => sub { [ 'pg_restore', '--exit-on-error', '--enable-row-security', '-d', $_[1], $_[0] ] });
 
 foreach my $format (sort keys %restore)
 {
 	my ($file, $db) = ("$dir/$format.dump", "restored_$format");
-	$node->command_ok([ 'pg_dump', "--format=$format", '-f', $file, 'postgres' ], "pg_dump --format=$format");
+	my @dump = ('pg_dump', $format =~ /(plain|custom)/ ? "--format=$1" : (), $format =~ /policies/ ? '--enable-row-security' : ());
+	$node->command_ok([ @dump, '-f', $file, 'postgres' ], "@dump");
 	$node->safe_psql('postgres', "CREATE DATABASE $db");
 	$node->command_ok($restore{$format}->($file, $db), "restore of the $format dump");
 
@@ -62,6 +65,17 @@ foreach my $db (map { "restored_$_" } sort keys %restore)
 	$node->wait_rows($db, "nexus_dead_letters WHERE key = 'bad in $db'", 1);
 	pass('dead letters have ids that are free');
 }
+
+# Only the data, into an extension that is at work: what comes of it waits too.
+$node->safe_psql('postgres', 'CREATE DATABASE at_work');
+$node->create_extension('at_work');
+runs_ok($node, 'at_work');
+$node->safe_psql('at_work', q(SELECT nexus_drop_pipeline('prospect_tracking'); DELETE FROM nexus_offsets));
+$node->command_ok([ 'pg_restore', '--data-only', '--exit-on-error', '--table=nexus_pipelines', '-d', 'at_work', "$dir/custom.dump" ],
+	'the pipelines of a dump are restored by themselves');
+$node->safe_psql('at_work', 'SELECT nexus_resume()');
+like($node->poll_status('at_work', 'pipeline', 'prospect_tracking', 'paused')->{reason}, qr/restored from a dump.*nexus_resume\(pipeline\)/,
+	'and wait for somebody to say so');
 
 no_crash_ok($node);
 done_testing();

@@ -138,8 +138,11 @@ sql('restored_plain', "SELECT nexus_drop_pipeline('pages')");
 sql('postgres', 'CREATE ROLE clerk');
 sql('restored_custom', 'GRANT INSERT ON pages TO clerk; GRANT USAGE ON SCHEMA "Kafka stuff" TO clerk;
 	GRANT EXECUTE ON FUNCTION nexus_messages() TO clerk');
+$status = $node->poll_status('restored_custom', 'pipeline', 'pages', 'failing', schema => '"Kafka stuff"');
+like($status->{reason}, qr/role "clerk" (?:does not exist|is not the one that the pipeline had)/, 'another one of its name is not the one that it had');
+sql('restored_custom', q(SELECT nexus_alter_pipeline('pages', options => '{"run_as": "clerk"}')));
 $node->wait_for_query('restored_custom', 'SELECT array_agg(id ORDER BY id) FROM pages', '{1,2,3}');
-pass('it goes on when the role is there again');
+pass('it goes on when the role is there again and was given to it');
 
 no_crash_ok($node);
 done_testing();

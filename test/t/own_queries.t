@@ -160,5 +160,14 @@ sql('dropped', 'DROP SCHEMA second CASCADE; CREATE SCHEMA third; CREATE EXTENSIO
 $node->wait_for_query('dropped', q(SELECT third.nexus_health() ->> 'status'), 'healthy');
 pass('dropped and made again in one transaction: it runs');
 
+# ---- a database whose sessions begin as another role
+
+sql('postgres', 'CREATE ROLE app', 'CREATE DATABASE of_app', 'ALTER DATABASE of_app SET role = app');
+sql('of_app', 'SET ROLE NONE', 'CREATE EXTENSION nexus_kafka');
+$node->wait_for_query('of_app', 'RESET ROLE; SET ROLE NONE; SELECT nexus_health() ->> \'status\'', 'healthy');
+sql('of_app', 'SET ROLE NONE', q(SELECT nexus_produce('{"messages": [{"role": "user", "content": "x"}], "sessionId": "of app", "fingerprint": "f"}')));
+$node->wait_for_query('of_app', 'SET ROLE NONE; SELECT count(*) FROM prospect_tracking WHERE session_id = \'of app\'', 1);
+pass('ALTER DATABASE … SET role is not for the workers');
+
 no_crash_ok($node);
 done_testing();
