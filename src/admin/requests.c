@@ -158,6 +158,8 @@ nexus_consume(PG_FUNCTION_ARGS)
 		(void) request_and_wait(relay, half_time);
 
 	undone = consume_all(pipeline, deadline, &missing);
+	if (missing && pipeline->on_demand)
+		return answer("{\"status\":\"error\",\"error\":\"no_worker: no room for its workers: raise nexus_kafka.max_jobs\"}");
 	if (missing)
 		return answer("{\"status\":\"error\",\"error\":\"the pipeline does not run: see nexus_status\"}");
 	if (undone)

@@ -78,6 +78,8 @@ is(sql(q(SELECT count(*), count(DISTINCT n) FROM taken)), '40|40', 'each message
 sql(q(SELECT nexus_create_pipeline('greedy' || n, 'greedy', 'SELECT * FROM nexus_messages()', '{"workers": 32}'))
 	. 'FROM generate_series(1, 2) n');
 $node->wait_for_query('postgres', q(SELECT state FROM nexus_jobs() WHERE kind = 'supervisor'), 'no_worker');
+like(sql(q(SELECT nexus_consume('two', '60 s'))), qr/"error": "no_worker: no room for its workers: raise nexus_kafka.max_jobs"/,
+	'nexus_consume of a pipeline that finds no room for its workers says so, at once');
 $node->safe_psql('postgres', 'CREATE DATABASE second');
 $node->create_extension('second');
 runs_ok($node, 'second', 'another database has room beside two pipelines that want 64 workers');
