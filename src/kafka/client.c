@@ -82,6 +82,8 @@ free_client(KafkaClient *client)
 	free(client->deliveries);
 	free(client->fetched);
 	free(client->events);
+	if (client->at_once_conf)
+		rd_kafka_conf_destroy(client->at_once_conf);
 	free(client);
 }
 
@@ -122,6 +124,26 @@ keep_fetches_out_of_the_heap(void)
 #endif
 }
 
+/*
+ * For the handle that only asks (enquiry.c): a consumer of no group, which tells nothing.
+ * The client's own says what there is to say of the connection.
+ */
+static rd_kafka_conf_t *
+conf_for_questions(const rd_kafka_conf_t *conf, KafkaFailure *failure)
+{
+	const char *not_this = "group.id";
+	rd_kafka_conf_t *copy = rd_kafka_conf_dup_filter(conf, 1, &not_this);
+
+	if (rd_kafka_conf_set(copy, "log.queue", "false", failure->text, sizeof(failure->text)) != RD_KAFKA_CONF_OK)
+	{
+		failure->code = RD_KAFKA_RESP_ERR__INVALID_ARG;
+		rd_kafka_conf_destroy(copy);
+		return NULL;
+	}
+	rd_kafka_conf_set_log_cb(copy, NULL);
+	return copy;
+}
+
 KafkaClient *
 kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings, KafkaFailure *failure)
 {
@@ -143,6 +165,12 @@ kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings
 	conf = kafka_config_build(kind, settings, nsettings, &client->needs_nudge, failure);
 	if (conf == NULL)
 	{
+		free_client(client);
+		return NULL;
+	}
+	if (kind == KAFKA_CONSUMER && (client->at_once_conf = conf_for_questions(conf, failure)) == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
 		free_client(client);
 		return NULL;
 	}
@@ -189,6 +217,8 @@ finish_client(void *arg)
 
 	if (client->enquirer)
 		kafka_enquirer_end(client->enquirer);
+	if (client->at_once)
+		kafka_enquirer_end(client->at_once);
 	if (client->assigned)
 		rd_kafka_topic_partition_list_destroy(client->assigned);
 	kafka_lanes_close(client);

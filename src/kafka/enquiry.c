@@ -4,15 +4,28 @@
  *		waits: topics and their partitions, the cluster's id, offsets by time, and
  *		what a consumer group has committed.
  *
- * A worker's main thread must not wait, so one thread a client waits for it.
- * It starts with the first question, takes one at a time, calls librdkafka and
- * nothing else, and tells the main thread through the client's pipe.
+ * A worker's main thread must not wait, so a thread waits for it. It starts with the
+ * first question, takes one at a time, calls librdkafka and nothing else, and tells
+ * the main thread through the client's pipe.
+ *
+ * A broker answers the requests of a connection in their order, and a consumer that
+ * has read all has a fetch waiting there, for half a second. What somebody waits for
+ * (KafkaQuestion.at_once) is therefore asked by a second handle with connections of its
+ * own, in a second thread, which opens it for the first such question and closes it
+ * when a while has passed without another: a pipeline for which nobody waits pays
+ * neither for the threads nor for the connections.
  */
 #include "kafka/internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define KEEP_OPEN_S			60		/* the second handle, after its last question */
+#define ONE_BROKER_MS		2000	/* for each one's answer, when all are asked */
+#define MOST_BROKERS		32		/* of which each is asked */
 
 typedef enum EnquiryState
 {
@@ -24,11 +37,14 @@ typedef enum EnquiryState
 struct Enquirer
 {
 	KafkaClient *client;
+	rd_kafka_conf_t *conf;		/* of the thread's own handle; NULL: it uses the client's */
 	pthread_t	thread;
 	pthread_mutex_t mutex;		/* guards state and quit */
 	pthread_cond_t changed;
 	EnquiryState state;
 	bool		quit;
+
+	rd_kafka_t *rk;				/* the thread's; NULL: its own one isn't open */
 
 	/* the asker's while not ASKED, the thread's while ASKED */
 	char	  **topics;
@@ -37,6 +53,9 @@ struct Enquirer
 	rd_kafka_topic_partition_list_t *positions; /* NULL: none */
 	char	   *group;
 	bool		describe;
+	bool		every_broker;
+	char	  **brokers;		/* host:port, with every_broker */
+	int			nbrokers;
 	KafkaNewTopic create;		/* name NULL: none */
 	int			timeout_ms;
 	KafkaAnswer answer;
@@ -67,22 +86,63 @@ out_of_memory(Enquirer *e)
 
 /* ---- metadata ---- */
 
+/* Of several brokers' answers the one with the most partitions counts: they only ever grow. */
 static bool
 add_topic(Enquirer *e, const struct rd_kafka_metadata_topic *topic)
 {
-	KafkaTopic *topics = realloc(e->answer.topics, (e->answer.ntopics + 1) * sizeof(KafkaTopic));
+	KafkaTopic *topics;
 
+	for (size_t i = 0; i < e->answer.ntopics; i++)
+	{
+		KafkaTopic *known = &e->answer.topics[i];
+
+		if (strcmp(known->name, topic->topic) != 0)
+			continue;
+		if (known->npartitions >= topic->partition_cnt)
+			return true;
+		free(known->name);
+		return kafka_topic_fill(known, topic) || out_of_memory(e);
+	}
+	topics = realloc(e->answer.topics, (e->answer.ntopics + 1) * sizeof(KafkaTopic));
 	if (topics == NULL)
 		return out_of_memory(e);
 	e->answer.topics = topics;
 	return kafka_topic_fill(&topics[e->answer.ntopics++], topic) || out_of_memory(e);
 }
 
+static void
+note_brokers(Enquirer *e, const struct rd_kafka_metadata *metadata)
+{
+	char		address[300];
+
+	if (!e->every_broker || e->brokers || (e->brokers = calloc(MOST_BROKERS, sizeof(char *))) == NULL)
+		return;
+	for (int i = 0; i < metadata->broker_cnt && e->nbrokers < MOST_BROKERS; i++)
+	{
+		const struct rd_kafka_metadata_broker *broker = &metadata->brokers[i];
+
+		snprintf(address, sizeof(address), strchr(broker->host, ':') ? "[%s]:%d" : "%s:%d", broker->host, broker->port);
+		if ((e->brokers[e->nbrokers] = strdup(address)) != NULL)
+			e->nbrokers++;
+	}
+	e->answer.brokers = metadata->broker_cnt;
+}
+
+static void
+forget_brokers(Enquirer *e)
+{
+	for (int i = 0; i < e->nbrokers; i++)
+		free(e->brokers[i]);
+	free(e->brokers);
+	e->brokers = NULL;
+	e->nbrokers = 0;
+}
+
 /* topic NULL: all, or (none wanted) a sign of life. */
 static bool
 ask_metadata(Enquirer *e, const char *topic)
 {
-	rd_kafka_t *rk = e->client->rk;
+	rd_kafka_t *rk = e->rk;
 	rd_kafka_topic_t *rkt = topic ? rd_kafka_topic_new(rk, topic, NULL) : NULL;
 	const struct rd_kafka_metadata *metadata;
 	rd_kafka_resp_err_t code;
@@ -96,6 +156,7 @@ ask_metadata(Enquirer *e, const char *topic)
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return fail(e, code, NULL);
 
+	note_brokers(e, metadata);
 	for (int i = 0; ok && i < metadata->topic_cnt; i++)
 	{
 		const struct rd_kafka_metadata_topic *t = &metadata->topics[i];
@@ -117,21 +178,84 @@ ask_metadata(Enquirer *e, const char *topic)
 }
 
 static bool
+ask_all_metadata(Enquirer *e)
+{
+	for (size_t i = 0; i < e->ntopics; i++)
+		if (!ask_metadata(e, e->topics[i]))
+			return false;
+	return e->ntopics > 0 || ask_metadata(e, NULL);
+}
+
+static rd_kafka_t *
+open_handle(Enquirer *e, const char *broker)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_dup(e->conf);
+	char		text[sizeof(e->answer.failure.text)];
+	rd_kafka_t *rk = NULL;
+
+	if (broker == NULL || rd_kafka_conf_set(conf, "bootstrap.servers", broker, text, sizeof(text)) == RD_KAFKA_CONF_OK)
+		rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
+	if (rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		fail(e, RD_KAFKA_RESP_ERR__INVALID_ARG, text);
+	}
+	return rk;
+}
+
+static bool
+is_quitting(Enquirer *e)
+{
+	bool		quit;
+
+	pthread_mutex_lock(&e->mutex);
+	quit = e->quit;
+	pthread_mutex_unlock(&e->mutex);
+	return quit;
+}
+
+/*
+ * A broker that has lost touch with the others may still answer, by what it knew when it
+ * lost it. librdkafka asks whichever it likes; a handle that has only just been connected
+ * to one broker asks that one.
+ */
+static void
+ask_every_broker(Enquirer *e)
+{
+	rd_kafka_t *usual = e->rk;
+	int			timeout_ms = e->timeout_ms;
+
+	if (e->timeout_ms > ONE_BROKER_MS)
+		e->timeout_ms = ONE_BROKER_MS;
+	for (int i = 0; i < e->nbrokers && !is_quitting(e); i++)
+	{
+		e->rk = open_handle(e, e->brokers[i]);
+		if (e->rk == NULL)
+			continue;
+		if (ask_all_metadata(e))
+			e->answer.brokers_heard++;
+		rd_kafka_destroy(e->rk);
+	}
+	e->rk = usual;
+	e->timeout_ms = timeout_ms;
+	e->answer.failure.code = 0;	/* of one of them: it wasn't heard */
+}
+
+static bool
 ask_topics(Enquirer *e)
 {
 	char	   *cluster_id;
 
-	for (size_t i = 0; i < e->ntopics; i++)
-		if (!ask_metadata(e, e->topics[i]))
-			return false;
-	if (e->ntopics == 0 && !ask_metadata(e, NULL))
+	if (!ask_all_metadata(e))
 		return false;
+	if (e->every_broker && e->conf)
+		ask_every_broker(e);
 
-	cluster_id = rd_kafka_clusterid(e->client->rk, e->timeout_ms);
+	cluster_id = rd_kafka_clusterid(e->rk, e->timeout_ms);
 	if (cluster_id)
 	{
 		snprintf(e->answer.cluster_id, sizeof(e->answer.cluster_id), "%s", cluster_id);
-		rd_kafka_mem_free(e->client->rk, cluster_id);
+		rd_kafka_mem_free(e->rk, cluster_id);
 	}
 	return true;
 }
@@ -142,7 +266,7 @@ ask_topics(Enquirer *e)
 static bool
 ask_offsets(Enquirer *e, rd_kafka_topic_partition_list_t *times)
 {
-	rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(e->client->rk, times, e->timeout_ms);
+	rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(e->rk, times, e->timeout_ms);
 
 	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < times->cnt; i++)
 		code = times->elems[i].err;
@@ -199,7 +323,7 @@ ask_members(Enquirer *e, rd_kafka_queue_t *queue, bool *dead)
 	size_t		n;
 	bool		ok;
 
-	rd_kafka_DescribeConsumerGroups(e->client->rk, groups, 1, NULL, queue);
+	rd_kafka_DescribeConsumerGroups(e->rk, groups, 1, NULL, queue);
 	if (!await_group(e, queue, &event))
 		return false;
 	descriptions = rd_kafka_DescribeConsumerGroups_result_groups(rd_kafka_event_DescribeConsumerGroups_result(event), &n);
@@ -225,7 +349,7 @@ ask_committed(Enquirer *e, rd_kafka_queue_t *queue)
 	size_t		n;
 	bool		ok;
 
-	rd_kafka_ListConsumerGroupOffsets(e->client->rk, &request, 1, NULL, queue);
+	rd_kafka_ListConsumerGroupOffsets(e->rk, &request, 1, NULL, queue);
 	rd_kafka_ListConsumerGroupOffsets_destroy(request);
 	if (!await_group(e, queue, &event))
 		return false;
@@ -286,7 +410,7 @@ ask_by_altering(Enquirer *e, rd_kafka_queue_t *queue)
 		return true;
 	}
 	request = rd_kafka_AlterConsumerGroupOffsets_new(e->group, same);
-	rd_kafka_AlterConsumerGroupOffsets(e->client->rk, &request, 1, NULL, queue);
+	rd_kafka_AlterConsumerGroupOffsets(e->rk, &request, 1, NULL, queue);
 	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
 	rd_kafka_topic_partition_list_destroy(same);
 	if (!await_group(e, queue, &event))
@@ -306,7 +430,7 @@ ask_by_altering(Enquirer *e, rd_kafka_queue_t *queue)
 static bool
 ask_group(Enquirer *e)
 {
-	rd_kafka_queue_t *queue = rd_kafka_queue_new(e->client->rk);
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(e->rk);
 	bool		dead;
 	bool		ok = ask_members(e, queue, &dead) && ask_committed(e, queue) && (!dead || ask_by_altering(e, queue));
 
@@ -338,12 +462,47 @@ static void
 answer_question(Enquirer *e)
 {
 	memset(&e->answer, 0, sizeof(e->answer));
+	if (e->rk == NULL && (e->rk = open_handle(e, NULL)) == NULL)
+		return;
 	if (e->create.name)
-		(void) kafka_create_topic(e->client->rk, &e->create, e->timeout_ms, &e->answer.failure);
+		(void) kafka_create_topic(e->rk, &e->create, e->timeout_ms, &e->answer.failure);
 	else if (e->describe)
-		(void) kafka_describe_topics(e->client->rk, e->timeout_ms, &e->answer);
+		(void) kafka_describe_topics(e->rk, e->timeout_ms, &e->answer);
 	else if (ask_topics(e) && e->positions && (e->group ? ask_group(e) : ask_positions(e)))
 		copy_positions(e);
+}
+
+/* Its own handle is closed by the thread that opened it, and by no other. */
+static void
+close_handle(Enquirer *e)
+{
+	if (e->conf && e->rk)
+	{
+		rd_kafka_destroy(e->rk);
+		e->rk = NULL;
+	}
+}
+
+/* Until there is a question, which is then true, or the end. The caller has the mutex. */
+static bool
+await_question(Enquirer *e)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += KEEP_OPEN_S;
+	while (e->state != ENQUIRY_ASKED && !e->quit)
+	{
+		if (e->conf == NULL || e->rk == NULL)
+			pthread_cond_wait(&e->changed, &e->mutex);
+		else if (pthread_cond_timedwait(&e->changed, &e->mutex, &until) == ETIMEDOUT && e->state != ENQUIRY_ASKED)
+		{
+			pthread_mutex_unlock(&e->mutex);
+			close_handle(e);
+			pthread_mutex_lock(&e->mutex);
+		}
+	}
+	return !e->quit;
 }
 
 static void *
@@ -352,36 +511,43 @@ enquirer_main(void *arg)
 	Enquirer   *e = arg;
 
 	pthread_mutex_lock(&e->mutex);
-	for (;;)
+	while (await_question(e))
 	{
-		while (e->state != ENQUIRY_ASKED && !e->quit)
-			pthread_cond_wait(&e->changed, &e->mutex);
-		if (e->quit)
-			break;
 		pthread_mutex_unlock(&e->mutex);
 
 		answer_question(e);
+		forget_brokers(e);
 
 		pthread_mutex_lock(&e->mutex);
 		e->state = ENQUIRY_ANSWERED;
 		kafka_client_wake(e->client);
 	}
 	pthread_mutex_unlock(&e->mutex);
+	close_handle(e);
 	return NULL;
 }
 
+/* conf: what the thread makes its own handle with; NULL: it uses the client's. */
 static Enquirer *
-start_enquirer(KafkaClient *client)
+start_enquirer(KafkaClient *client, const rd_kafka_conf_t *conf)
 {
 	Enquirer   *e = calloc(1, sizeof(Enquirer));
+	pthread_condattr_t monotonic;
 
 	if (e == NULL)
 		return NULL;
 	e->client = client;
+	e->conf = conf ? rd_kafka_conf_dup(conf) : NULL;
+	e->rk = conf ? NULL : client->rk;
 	pthread_mutex_init(&e->mutex, NULL);
-	pthread_cond_init(&e->changed, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&e->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
 	if (!kafka_start_thread(&e->thread, enquirer_main, e))
 	{
+		if (e->conf)
+			rd_kafka_conf_destroy(e->conf);
 		free(e);
 		return NULL;
 	}
@@ -452,25 +618,8 @@ note_question(Enquirer *e, const KafkaQuestion *question)
 	if (question->group && (e->group = strdup(question->group)) == NULL)
 		return false;
 	e->describe = question->describe;
+	e->every_broker = question->every_broker;
 	return question->create == NULL || note_new_topic(e, question->create);
-}
-
-bool
-kafka_ask(KafkaClient *client, const KafkaQuestion *question)
-{
-	Enquirer   *e;
-
-	if (client->enquirer == NULL)
-		client->enquirer = start_enquirer(client);
-	e = client->enquirer;
-	if (e == NULL || kafka_asking(client) || !note_question(e, question))
-		return false;
-
-	pthread_mutex_lock(&e->mutex);
-	e->state = ENQUIRY_ASKED;
-	pthread_cond_signal(&e->changed);
-	pthread_mutex_unlock(&e->mutex);
-	return true;
 }
 
 static EnquiryState
@@ -484,17 +633,56 @@ enquiry_state(Enquirer *e)
 	return state;
 }
 
-bool
-kafka_asking(KafkaClient *client)
+static bool
+is_asking(Enquirer *e)
 {
-	return client->enquirer && enquiry_state(client->enquirer) != ENQUIRY_IDLE;
+	return e && enquiry_state(e) != ENQUIRY_IDLE;
+}
+
+static bool
+ask(Enquirer *e, const KafkaQuestion *question)
+{
+	if (e == NULL || is_asking(e) || !note_question(e, question))
+		return false;
+
+	pthread_mutex_lock(&e->mutex);
+	e->state = ENQUIRY_ASKED;
+	pthread_cond_signal(&e->changed);
+	pthread_mutex_unlock(&e->mutex);
+	return true;
 }
 
 bool
-kafka_answered(KafkaClient *client, KafkaAnswer *answer)
+kafka_ask(KafkaClient *client, const KafkaQuestion *question)
 {
-	Enquirer   *e = client->enquirer;
+	if (client->enquirer == NULL)
+		client->enquirer = start_enquirer(client, NULL);
+	return ask(client->enquirer, question);
+}
 
+bool
+kafka_ask_at_once(KafkaClient *client, const KafkaQuestion *question)
+{
+	if (client->at_once == NULL)
+		client->at_once = start_enquirer(client, client->at_once_conf);
+	return ask(client->at_once, question);
+}
+
+bool
+kafka_asking(KafkaClient *client)
+{
+	return is_asking(client->enquirer);
+}
+
+bool
+kafka_asking_at_once(KafkaClient *client)
+{
+	return is_asking(client->at_once);
+}
+
+static bool
+take_answer(Enquirer *e, KafkaAnswer *answer)
+{
 	if (e == NULL || enquiry_state(e) != ENQUIRY_ANSWERED)
 		return false;
 	*answer = e->answer;		/* with its lists, the caller's from now on */
@@ -502,6 +690,18 @@ kafka_answered(KafkaClient *client, KafkaAnswer *answer)
 	e->state = ENQUIRY_IDLE;
 	pthread_mutex_unlock(&e->mutex);
 	return true;
+}
+
+bool
+kafka_answered(KafkaClient *client, KafkaAnswer *answer)
+{
+	return take_answer(client->enquirer, answer);
+}
+
+bool
+kafka_answered_at_once(KafkaClient *client, KafkaAnswer *answer)
+{
+	return take_answer(client->at_once, answer);
 }
 
 void
@@ -531,5 +731,7 @@ kafka_enquirer_end(Enquirer *e)
 	if (e->state == ENQUIRY_ANSWERED)
 		kafka_answer_free(&e->answer);
 	forget_question(e);
+	if (e->conf)
+		rd_kafka_conf_destroy(e->conf);
 	free(e);
 }

@@ -51,6 +51,8 @@ struct KafkaClient
 	size_t		next_lane;
 
 	Enquirer   *enquirer;
+	Enquirer   *at_once;		/* with a handle of its own */
+	rd_kafka_conf_t *at_once_conf;	/* for that; NULL: a producer, which fetches nothing */
 };
 
 /* client.c */

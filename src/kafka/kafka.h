@@ -353,6 +353,7 @@ typedef struct KafkaQuestion
 
 	bool		describe;		/* nothing of that, but all topics with all that is known of them */
 	const KafkaNewTopic *create;	/* nothing of that: make this topic */
+	bool		every_broker;	/* of kafka_ask_at_once() only: what do all of them know of the topics? */
 	int			timeout_ms;
 } KafkaQuestion;
 
@@ -365,6 +366,8 @@ typedef struct KafkaAnswer
 	KafkaPosition *positions;	/* of the question's, in its order; KAFKA_OFFSET_UNKNOWN: nothing committed */
 	size_t		npositions;
 	int			group_members;	/* of the question's group, or KAFKA_MEMBERS_UNCOUNTED: some */
+	int			brokers;		/* with every_broker: so many there are */
+	int			brokers_heard;	/* and so many have told of the topics what they know */
 } KafkaAnswer;
 
 /* The answer makes the client's fd readable. False if a question is under way already. */
@@ -373,6 +376,15 @@ extern bool kafka_asking(KafkaClient *client);
 
 /* True once for each question, when it is answered; to be freed by kafka_answer_free(). */
 extern bool kafka_answered(KafkaClient *client, KafkaAnswer *answer);
+
+/*
+ * The same beside that, of a consumer that has partitions: a broker answers in order, and
+ * kafka_ask()'s question waits there until a fetch is answered. This one has connections of
+ * its own, which are kept for a minute.
+ */
+extern bool kafka_ask_at_once(KafkaClient *client, const KafkaQuestion *question);
+extern bool kafka_asking_at_once(KafkaClient *client);
+extern bool kafka_answered_at_once(KafkaClient *client, KafkaAnswer *answer);
 extern void kafka_answer_free(KafkaAnswer *answer);
 
 /* ---- embedded.c ---- */

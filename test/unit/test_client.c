@@ -112,6 +112,84 @@ test_questions(void)
 	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
 }
 
+static void
+await_answer_at_once(KafkaClient *client, KafkaAnswer *answer)
+{
+	while (!kafka_answered_at_once(client, answer))
+		wait_for(client);
+}
+
+static int
+count_threads(void)
+{
+	FILE	   *list = popen("ls /proc/$PPID/task | wc -l", "r");
+	int			n = 0;
+
+	if (fscanf(list, "%d", &n) != 1)
+		n = -1;
+	pclose(list);
+	return n;
+}
+
+/* The embedded broker answers a fetch without messages when its time is up, 8 s here. */
+static void
+test_questions_at_once(void)
+{
+	KafkaFailure failure = {0};
+	KafkaEmbedded *broker = kafka_embedded_start(&failure);
+	KafkaSetting settings[] = {
+		{"bootstrap.servers", kafka_embedded_bootstrap(broker)}, {"group.id", "g"},
+		{"fetch.wait.max.ms", "8000"}, {"socket.timeout.ms", "60000"}
+	};
+	KafkaClient *client = kafka_client_open(KAFKA_CONSUMER, settings, 4, &failure);
+	KafkaPosition positions[] = {{"t", 0, 0}};
+	KafkaPosition end[] = {{"t", 0, KAFKA_OFFSET_END}};
+	const char *topics[] = {"t"};
+	KafkaQuestion question = {
+		.topics = topics, .ntopics = 1, .positions = end, .npositions = 1, .timeout_ms = 1000
+	};
+	KafkaAnswer answer;
+	const KafkaEvent *event;
+	int			threads;
+
+	kafka_embedded_create_topic(broker, "t", 1, &failure);
+	ok(kafka_consumer_assign(client, positions, 1, &failure), "a partition is assigned");
+	for (;;)
+	{
+		(void) kafka_consumer_fetch(client, NULL, 1);
+		event = kafka_consumer_next_event(client);
+		if (event && event->kind == KAFKA_EVENT_END)
+			break;
+		wait_for(client);
+	}
+	threads = count_threads();
+
+	/* both are asked while a fetch is waiting */
+	ok(kafka_ask(client, &question), "a question is asked");
+	question.timeout_ms = 30000;
+	ok(kafka_ask_at_once(client, &question), "and one at once, beside it");
+	ok(!kafka_ask_at_once(client, &question), "one of these at a time");
+	await_answer_at_once(client, &answer);
+	is_int(answer.failure.code, 0, "that one is answered");
+	ok(answer.ntopics == 1 && answer.npositions == 1 && answer.positions[0].offset == 0, "with what was asked");
+	ok(answer.cluster_id[0] != '\0', "and the cluster's id");
+	kafka_answer_free(&answer);
+	await_answer(client, &answer);
+	ok(answer.failure.code != 0, "the other waits behind the fetch, and longer than it may");
+	kafka_answer_free(&answer);
+
+	question = (KafkaQuestion) {.topics = topics, .ntopics = 1, .every_broker = true, .timeout_ms = 30000};
+	ok(kafka_ask_at_once(client, &question), "every broker is asked");
+	await_answer_at_once(client, &answer);
+	is_int(answer.failure.code, 0, "it is answered");
+	ok(answer.brokers == 1 && answer.brokers_heard == 1, "by the one there is");
+	ok(answer.ntopics == 1 && answer.topics[0].npartitions == 1, "which knows the topic");
+	kafka_answer_free(&answer);
+	ok(count_threads() > threads, "what asks has threads of its own");
+	ok(kafka_client_close(client, 5000), "the client closes with them");
+	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
+}
+
 /* A port that accepts (the kernel does) and never answers. */
 static int
 silent_port(char *bootstrap, size_t size)
@@ -222,6 +300,7 @@ main(void)
 	test_fates();
 	test_complaints();
 	test_questions();
+	test_questions_at_once();
 	test_silent_broker();
 	test_nobody_there();
 	test_signals();
