@@ -22,7 +22,7 @@
 
 #define LOCK_TIMEOUT	"10s"	/* the caller itself may hold the lock, and waits for us */
 #define MOST_TRIES		5
-#define TRY_AGAIN_MS	200
+#define TRY_AGAIN_MS	100		/* then twice as long each time */
 
 PGDLLEXPORT void nexus_replay_main(Datum arg);
 
@@ -123,13 +123,29 @@ report(Replay *replay, const ErrorData *error)
 	strlcpy(replay->request->error, error->message, sizeof(replay->request->error));
 }
 
+/* The wait for a lock was the try: the caller itself may hold it. */
+static bool
+may_pass(const ErrorData *error)
+{
+	return triage(error->sqlerrcode) == ERROR_OF_ENVIRONMENT && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+static void
+await_next_try(int delay_ms)
+{
+	MonoTime	until = mono_in_ms(delay_ms);
+
+	while (mono_now() < until)
+		(void) worker_wait(-1, mono_ms_until(until));
+}
+
 /* False: it can't go on, and the request says why. */
 static bool
 take_in(Replay *replay)
 {
 	ErrorData  *error = NULL;
 
-	for (int try = 0; try < MOST_TRIES; try++)
+	for (int try = 1;; try++)
 	{
 		switch (apply_batch(&replay->ingest, &error))
 		{
@@ -139,13 +155,13 @@ take_in(Replay *replay)
 			default:
 				break;
 		}
-		/* a deadlock passes by itself; anything else is for the caller to know, now */
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_TRANSACTION_ROLLBACK)
-			break;
-		worker_wait(-1, TRY_AGAIN_MS);
+		if (try == MOST_TRIES || !may_pass(error))
+		{
+			report(replay, error);
+			return false;
+		}
+		await_next_try(TRY_AGAIN_MS << (try - 1));
 	}
-	report(replay, error);
-	return false;
 }
 
 static void

@@ -69,6 +69,50 @@ is(sql(q(SELECT topic, partition, "offset", convert_from(key, 'UTF8'), headers -
 is(numbers(), '1 5 7', 'the others are in the table');
 is($node->status('postgres', 'pipeline', 'p')->{dead_letters}, 4, 'nexus_status counts them');
 
+# ---- the environment's trouble
+
+sql('CREATE SEQUENCE tries', 'CREATE TABLE trouble (sqlstate text, times int)', 'CREATE TABLE passed (n int)',
+	<<'SQL', q(SELECT nexus_create_pipeline('t', 't', 'INSERT INTO passed SELECT (value #>> ''{}'')::int FROM nexus_messages()')));
+CREATE FUNCTION have_trouble() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE now trouble;
+BEGIN
+  SELECT * INTO now FROM trouble;
+  IF nextval('tries') <= now.times THEN
+    RAISE EXCEPTION 'not now' USING ERRCODE = now.sqlstate;
+  END IF;
+  RETURN new;
+END $$;
+CREATE TRIGGER have_trouble BEFORE INSERT ON passed FOR EACH ROW EXECUTE FUNCTION have_trouble();
+SQL
+publish('t', 'no number');
+consume('t');
+sql(q(UPDATE nexus_dead_letters SET value = '7' WHERE pipeline = 't'));
+
+sub trouble
+{
+	my ($sqlstate, $times) = @_;
+
+	sql('DELETE FROM trouble', "INSERT INTO trouble VALUES ('$sqlstate', $times)", 'ALTER SEQUENCE tries RESTART');
+	return;
+}
+
+sub ends_after
+{
+	my ($sqlstate, $tries) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	trouble($sqlstate, 1000);
+	sqlstate_is($node, 'postgres', q(SELECT nexus_replay('t')), $sqlstate, "$sqlstate ends a replay");
+	return is(sql('SELECT last_value FROM tries'), $tries, "at try $tries");
+}
+
+ends_after($_, 5) for qw(08006 40001 53200 57014 58030);
+ends_after('55P03', 1);
+is(letters('t'), '7 22P02', 'the letter is still there, with its own error');
+trouble('53200', 4);
+replay_is(q('t'), '1 0', 'trouble that passes in time ends no replay');
+sql(q(SELECT nexus_drop_pipeline('t')));
+
 # ---- replay
 
 replay_is(q('p'), '0 4', 'nothing mended: all stay');
