@@ -15,7 +15,6 @@
 
 #include <stdarg.h>
 
-#include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -25,13 +24,17 @@
 #include "ingest/ingest.h"
 
 #define LOOK_TIMEOUT_MS		5000
+#define ENDS_TIMEOUT_MS		3000
 #define LOOK_EVERY_MS		20000
 #define LOOK_OFTEN_MS		3000
 #define LOOK_OFTEN_FOR_MS	30000	/* a broker that died is missed by the others so much later at most */
 #define NO_TOPIC_DELAY_MS	1000
 #define IN_TROUBLE_MS		5000
 #define MIRROR_EVERY_MS		5000
+#define MIRROR_AGAIN_MS		200		/* where synchronous standbys don't have it yet */
 #define LAST_MIRROR_MS		200
+#define STANDBYS_MS			10		/* until they are looked at again, while somebody waits for them */
+#define LAST_STANDBYS_MS	200
 #define NUDGE_EVERY_MS		20
 #define LAG_EVERY_MS		100
 #define LEAST_ROOM			100		/* messages: more than one is evidence for another (apply.c) */
@@ -98,6 +101,7 @@ start(void)
 	ErrorData  *error;
 
 	ingest->context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka ingest", ALLOCSET_DEFAULT_SIZES);
+	ingest->known_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka known topics", ALLOCSET_SMALL_SIZES);
 	ingest->look_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka look", ALLOCSET_DEFAULT_SIZES);
 	ingest->question_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka question", ALLOCSET_DEFAULT_SIZES);
 	if (!worker_transaction(load_pipeline, ingest, ingest->context, &error))
@@ -108,6 +112,8 @@ start(void)
 		worker_restart();		/* likewise; it begins when the transaction that holds it back has ended */
 	ingest->batch = batch_create(ingest->context, Max(ingest->pipeline->batch_messages, LEAST_ROOM));
 	ingest->ledger = &offsets_ledger;
+	/* what the worker before this one took in, and a server before this run of it */
+	ingest->last_commit = Max(pg_atomic_read_u64(&MyJob->last_commit), commits_seen());
 
 	/* rows and offset are lost together, and Kafka has the messages still */
 	SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
@@ -116,30 +122,66 @@ start(void)
 
 /* ---- looking at the topic ---- */
 
+/* nexus_consume's question: where do the partitions end? */
+static void
+fill_ends(const Ingest *ingest, KafkaQuestion *question)
+{
+	KafkaPosition *ends = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+
+	for (int i = 0; i < ingest->npartitions; i++)
+		ends[i] = (KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, KAFKA_OFFSET_END};
+	question->positions = ends;
+	question->npositions = ingest->npartitions;
+}
+
+static bool
+ends_are_wanted(const Ingest *ingest)
+{
+	return ingest->ticket && !ingest->ends_known && ingest->assigned && ingest->link.reachable;
+}
+
 static void
 ask(Ingest *ingest)
 {
 	KafkaQuestion question = {.timeout_ms = LOOK_TIMEOUT_MS};
-	KafkaPosition *ends = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+	bool		ends = ingest->ticket && ingest->assigned && ingest->ends_by_look && ingest->nquestions == 0;
 
 	topics_fill_question(ingest->pipeline, &question);
 	question.positions = ingest->questions;
 	question.npositions = ingest->nquestions;
 	question.group = ingest->nquestions > 0 ? ingest->question_group : NULL;
-
-	/* nexus_consume's question: where do the partitions end? */
-	if (ingest->ticket && ingest->nquestions == 0)
-	{
-		for (int i = 0; i < ingest->npartitions; i++)
-			ends[i] = (KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, KAFKA_OFFSET_END};
-		question.positions = ends;
-		question.npositions = ingest->npartitions;
-	}
+	if (ends)
+		fill_ends(ingest, &question);
 	if (kafka_ask(ingest->link.client, &question))
-		ingest->asked_ends = ingest->ticket && ingest->nquestions == 0 && ingest->assigned;
+		ingest->asked_ends = ends;
 	else						/* no memory */
 		ingest->next_look = ingest->link.next_probe = mono_in_ms(NO_TOPIC_DELAY_MS);
-	pfree(ends);
+}
+
+/* Somebody waits for it, so not behind a fetch. */
+static void
+ask_ends(Ingest *ingest)
+{
+	KafkaQuestion question = {.timeout_ms = ENDS_TIMEOUT_MS};
+
+	topics_fill_question(ingest->pipeline, &question);
+	fill_ends(ingest, &question);
+	if (kafka_ask_at_once(ingest->link.client, &question))
+		ingest->asked_ends = true;
+	else						/* no memory */
+		ingest->ends_by_look = true;
+	ingest->asked_every_broker = false;
+}
+
+static void
+ask_at_once(Ingest *ingest)
+{
+	if (kafka_asking_at_once(ingest->link.client))
+		return;
+	if (ends_are_wanted(ingest) && !ingest->ends_by_look)
+		ask_ends(ingest);
+	else if (stale_must_ask(ingest))
+		ingest->asked_every_broker = stale_ask(ingest);
 }
 
 static void
@@ -157,6 +199,26 @@ note_ends(Ingest *ingest, const KafkaAnswer *answer)
 	ingest->ends_known = ingest->ticket != 0;
 }
 
+/* False: partitions that are read are lacking in it, and reading goes on as if they weren't. */
+static bool
+is_up_to_date(Ingest *ingest, const KafkaAnswer *answer)
+{
+	switch (stale_judge(ingest, answer))
+	{
+		case STALE_NOTHING_LACKS:
+			return true;
+		case STALE_LACKS:
+			stale_stop_if_made_anew(ingest, answer);
+			return true;
+		case STALE_UNKNOWN:
+		case STALE_MAY_BE:
+			break;
+	}
+	link_alive(&ingest->link);
+	note_ends(ingest, answer);
+	return false;
+}
+
 /* What the broker answered; returns ms until the next look. */
 static long
 learn(Ingest *ingest, const KafkaAnswer *answer)
@@ -166,10 +228,13 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 
 	link_heard(&ingest->link);
 	link_note_topic(ingest->pipeline->connection == NULL && topics_include(ingest->pipeline, nexus_topic) ? answer : NULL);
+	if (ingest->assigned && !ingest->doubtful && !is_up_to_date(ingest, answer))
+		return LOOK_OFTEN_MS;
 	if (missing && !(topics_any(ingest->pipeline, answer) && start_without_all_topics(ingest->pipeline)))
 	{
 		if (ingest->assigned)
 			worker_restart();
+		stale_note_missing(ingest);
 		job_condition_set(MyJob, CONDITION_TOPIC_MISSING, "%s", missing);
 		return NO_TOPIC_DELAY_MS;
 	}
@@ -233,6 +298,26 @@ take_answer(Ingest *ingest)
 	kafka_answer_free(&answer);
 }
 
+/*
+ * Whether the broker is there is told by the connection that messages come from. Where only
+ * this question's has trouble (as many as the broker lets in?), the other one is asked.
+ */
+static void
+take_answer_at_once(Ingest *ingest)
+{
+	KafkaAnswer answer;
+
+	if (!kafka_answered_at_once(ingest->link.client, &answer))
+		return;
+	if (answer.failure.code != 0 && ingest->asked_every_broker)
+		stale_unanswered(ingest);
+	else if (answer.failure.code != 0)
+		ingest->ends_by_look = true;
+	else
+		ingest->next_look = mono_in_ms(learn(ingest, &answer));
+	kafka_answer_free(&answer);
+}
+
 static void
 look_if_due(Ingest *ingest)
 {
@@ -241,10 +326,12 @@ look_if_due(Ingest *ingest)
 	if (!batch_is_empty(ingest->batch))
 		return;
 	before = MemoryContextSwitchTo(ingest->look_context);
+	take_answer_at_once(ingest);
 	take_answer(ingest);
+	ask_at_once(ingest);
 	if (!kafka_asking(ingest->link.client) &&
 		(link_probe_due(&ingest->link) || mono_now() >= ingest->next_look ||
-		 (ingest->ticket && !ingest->ends_known && ingest->assigned && ingest->link.reachable)))
+		 (ends_are_wanted(ingest) && ingest->ends_by_look)))
 		ask(ingest);
 	MemoryContextSwitchTo(before);
 	MemoryContextReset(ingest->look_context);
@@ -373,6 +460,20 @@ note_events(Ingest *ingest)
 		note_event(ingest, event);
 }
 
+/* often: no more than every so often. */
+static bool
+publish_lag(Ingest *ingest, bool often)
+{
+	static MonoTime next = 0;
+	MonoTime	now = mono_now();
+
+	if (often && now < next)
+		return false;
+	partitions_publish_lag(ingest);
+	next = mono_after_ms(now, LAG_EVERY_MS);
+	return true;
+}
+
 /* True if there may be more at once. */
 static bool
 fetch_and_take_in(Ingest *ingest)
@@ -390,6 +491,7 @@ fetch_and_take_in(Ingest *ingest)
 		note_events(ingest);
 		return false;
 	}
+	publish_lag(ingest, true);	/* what is in hand is not taken in yet, and may wait for a lock */
 	take_in(ingest);
 	if (!batch_is_empty(ingest->batch))
 		return false;			/* to be tried again later; the events are looked at then */
@@ -419,12 +521,18 @@ serve_requests(Ingest *ingest)
 		ingest->ticket = asked;
 		ingest->ends_known = false;
 		ingest->asked_ends = false;
+		ingest->ends_by_look = false;
 	}
-	if (ingest->ticket && ingest->ends_known && all_wanted_taken_in(ingest))
+	if (ingest->ticket && ingest->ends_known && ingest->ticket_commit == InvalidXLogRecPtr &&
+		all_wanted_taken_in(ingest))
+		ingest->ticket_commit = Max(ingest->last_commit, 1);
+
+	/* nobody is told of what a crash or a failover could undo */
+	if (ingest->ticket_commit != InvalidXLogRecPtr && commit_is_safe(ingest->ticket_commit))
 	{
-		XLogFlush(ingest->last_commit); /* nobody is told of what a crash could undo */
 		job_answer(MyJob, ingest->ticket);
 		ingest->ticket = 0;
+		ingest->ticket_commit = InvalidXLogRecPtr;
 		if (pg_atomic_read_u64(&MyJob->asked) > pg_atomic_read_u64(&MyJob->answered))
 			SetLatch(MyLatch);	/* for who came meanwhile */
 	}
@@ -458,46 +566,57 @@ sleep_time(Ingest *ingest, bool behind)
 		timeout = until(ingest->retry_at, timeout); /* until then nobody looks */
 	else if (!kafka_asking(ingest->link.client))
 	{
+		if (ingest->every_broker_at)
+			timeout = until(ingest->every_broker_at, timeout);
 		timeout = until(ingest->next_look, timeout);
 		if (link_probe_timeout(&ingest->link) >= 0)
 			timeout = until(ingest->link.next_probe, timeout);
 	}
-	if (ingest->mirror_pending)
+	if (ingest->mirror_pending || ingest->mirror_commit != InvalidXLogRecPtr)
 		timeout = until(ingest->next_mirror, timeout);
+	if (ingest->ticket_commit != InvalidXLogRecPtr)
+		timeout = timeout < 0 ? STANDBYS_MS : Min(timeout, STANDBYS_MS);
 	if (behind)
 		timeout = timeout < 0 ? NUDGE_EVERY_MS : Min(timeout, NUDGE_EVERY_MS);
 	return timeout;
+}
+
+/* The offsets are noted, and told when a failover would find them here. */
+static void
+tend_mirror(Ingest *ingest, MonoTime now)
+{
+	if (ingest->mirror_commit == InvalidXLogRecPtr && ingest->mirror_pending)
+	{
+		partitions_note_for_mirror(ingest);
+		ingest->mirror_pending = false;
+	}
+	if (ingest->mirror_commit == InvalidXLogRecPtr)
+		return;
+	if (partitions_mirror(ingest, 0))
+		ingest->next_mirror = mono_after_ms(now, MIRROR_EVERY_MS);
+	else
+		ingest->next_mirror = mono_after_ms(now, MIRROR_AGAIN_MS);
 }
 
 /* Lag, the mirror, the nudge: what is done now and then while messages flow. */
 static bool
 tend_progress(Ingest *ingest, bool busy)
 {
-	static MonoTime next_lag = 0;
 	static MonoTime next_nudge = 0;
 	MonoTime	now = mono_now();
 	bool		behind;
 
 	ingest->mirror_pending = ingest->mirror_pending || busy;
-	if (!busy || now >= next_lag)
-	{
-		partitions_publish_lag(ingest);
-		if (!busy && partitions_at_end(ingest))
-			note_nothing_fails();
-		next_lag = mono_after_ms(now, LAG_EVERY_MS);
-	}
+	if (publish_lag(ingest, busy) && !busy && partitions_at_end(ingest))
+		note_nothing_fails();
 	behind = pg_atomic_read_u64(&MyJob->lag) > ingest->batch->max && ingest->retry_at == 0;
 	if (behind && now >= next_nudge)
 	{
 		kafka_consumer_nudge(ingest->link.client);
 		next_nudge = mono_after_ms(now, NUDGE_EVERY_MS);
 	}
-	if (ingest->mirror_pending && now >= ingest->next_mirror)
-	{
-		partitions_mirror(ingest, 0);
-		ingest->mirror_pending = false;
-		ingest->next_mirror = mono_after_ms(now, MIRROR_EVERY_MS);
-	}
+	if (now >= ingest->next_mirror)
+		tend_mirror(ingest, now);
 	return behind;
 }
 
@@ -511,7 +630,12 @@ finish(int code, Datum arg)
 	Ingest	   *ingest = (Ingest *) DatumGetPointer(arg);
 
 	if (ingest->link.reachable && !ingest->doubtful)
-		partitions_mirror(ingest, LAST_MIRROR_MS);
+	{
+		partitions_note_for_mirror(ingest);
+		for (int waited = 0; waited < LAST_STANDBYS_MS && !commit_is_safe(ingest->mirror_commit); waited += STANDBYS_MS)
+			pg_usleep(STANDBYS_MS * 1000L);
+		(void) partitions_mirror(ingest, LAST_MIRROR_MS);
+	}
 	batch_release(ingest->batch);
 }
 

@@ -8,6 +8,7 @@
  * partitions.c	which partitions, from which offset; new ones, other clusters
  * start.c		where a pipeline begins
  * verify.c		is a topic still the same one
+ * stale.c		may what a broker said of the topics be out of date
  * batch.c		the messages that were fetched, and how much of them is one transaction
  * messages.c	nexus_messages() and nexus_raw_messages(), which read the batch
  * scan.c		the same as a scan in the worker's plans
@@ -53,6 +54,7 @@ typedef struct IngestPartition
 	int32		partition;
 	int64		next;			/* as in nexus_offsets */
 	int64		fetched;		/* beyond the last message that is in the batch */
+	int64		noted;			/* the offset to tell the broker next */
 	int64		mirrored;		/* the offset last told to the broker */
 	int64		wanted;			/* where nexus_consume is done */
 	int64		from_ms;		/* with OFFSET_BY_TIME: what is earlier is left out */
@@ -62,6 +64,13 @@ typedef struct IngestPartition
 	bool		verifying;		/* last_offset is read first, and compared */
 	PartitionStat *stat;		/* NULL: no room */
 } IngestPartition;
+
+/* A topic of which nexus_offsets knows partitions. */
+typedef struct KnownTopic
+{
+	char	   *name;
+	int			npartitions;
+} KnownTopic;
 
 typedef struct Ingest Ingest;
 
@@ -105,6 +114,14 @@ struct Ingest
 	bool		in_trouble;		/* a partition can't be read, and nothing came since */
 	bool		doubtful;		/* a topic or the broker was missed: when it is there again, is it the same? */
 
+	MemoryContext known_context;
+	KnownTopic *known;			/* stale.c's, as all to every_broker_at */
+	int			nknown;
+	int			lacking_answers;	/* in a row, of all brokers */
+	MonoTime	lacking_since;
+	MonoTime	every_broker_at;	/* when all are to be asked; 0: not */
+	bool		asked_every_broker;	/* the question at once that is under way does */
+
 	MemoryContext look_context;	/* for a look at the topics */
 	MemoryContext question_context;
 	KafkaPosition *questions;	/* start.c's, to be asked next */
@@ -120,8 +137,11 @@ struct Ingest
 	MonoTime	look_often_until;
 	MonoTime	next_mirror;
 	bool		mirror_pending;
+	XLogRecPtr	mirror_commit;	/* what the noted offsets were committed with; invalid: none are noted */
 	uint64		ticket;			/* request being served, 0: none */
+	XLogRecPtr	ticket_commit;	/* to be safe before it is answered; invalid: not all is taken in yet */
 	bool		asked_ends;		/* the question under way asks for the ends too */
+	bool		ends_by_look;	/* the ends are asked for with the topics, after a failure to at once */
 	bool		ends_known;		/* partitions' wanted are set for it */
 
 	MonoTime	retry_at;		/* 0: nothing to retry */
@@ -247,7 +267,10 @@ extern void partitions_publish_lag(Ingest *ingest);
 
 /* Is all taken in, as far as is known of all? */
 extern bool partitions_at_end(Ingest *ingest);
-extern void partitions_mirror(Ingest *ingest, int timeout_ms);
+
+/* The offsets are to be told to the broker; false: not yet, since standbys that are waited for don't have them. */
+extern void partitions_note_for_mirror(Ingest *ingest);
+extern bool partitions_mirror(Ingest *ingest, int timeout_ms);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
 pg_noreturn extern void partition_start_over(Ingest *ingest, const IngestPartition *partition);
 
@@ -268,6 +291,23 @@ extern int64 message_hash(const KafkaMessage *message);
 extern void verify_message(Ingest *ingest, IngestPartition *p, const KafkaMessage *message);
 extern void verify_end(Ingest *ingest, IngestPartition *p, int64 end);
 extern bool verify_gone(Ingest *ingest, IngestPartition *p);
+
+/* ---- stale.c ---- */
+typedef enum StaleVerdict
+{
+	STALE_NOTHING_LACKS,
+	STALE_UNKNOWN,				/* every broker is asked */
+	STALE_MAY_BE,				/* not all were heard, or not often enough */
+	STALE_LACKS					/* it is so */
+} StaleVerdict;
+
+extern void stale_note_known(Ingest *ingest, List *offsets, const KafkaAnswer *answer);
+extern StaleVerdict stale_judge(Ingest *ingest, const KafkaAnswer *answer);
+extern void stale_stop_if_made_anew(Ingest *ingest, const KafkaAnswer *answer);
+extern void stale_note_missing(Ingest *ingest);
+extern bool stale_must_ask(const Ingest *ingest);
+extern bool stale_ask(Ingest *ingest);
+extern void stale_unanswered(Ingest *ingest);
 
 /* ---- ingest.c ---- */
 

@@ -18,7 +18,6 @@
 #include "nexus_kafka.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -44,6 +43,7 @@ typedef struct Reading
 	Ingest	   *ingest;
 	const KafkaAnswer *answer;
 	const char *cluster_id;
+	StaleVerdict verdict;		/* on the answer */
 	List	   *offsets;		/* out */
 } Reading;
 
@@ -89,7 +89,15 @@ read_offsets(void *arg)
 	MemoryContext context = reading->ingest->batch->context;
 
 	reading->offsets = catalog_offsets(reading->ingest->pipeline->name, context);
-	forget_partitions_gone(reading);
+}
+
+static void
+accept_offsets(void *arg)
+{
+	Reading    *reading = arg;
+
+	if (reading->verdict == STALE_LACKS)
+		forget_partitions_gone(reading);
 	if (reading->cluster_id[0])
 		catalog_offsets_name_cluster(reading->ingest->pipeline->name, reading->cluster_id);
 }
@@ -163,8 +171,9 @@ check_cluster(Ingest *ingest, List *offsets, const char *cluster_id)
 	}
 }
 
-static void
-check_partitions(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
+/* Of those that the answer lacks, is there one where nexus_seek() has been? */
+static bool
+any_told_beyond(List *offsets, const KafkaAnswer *answer)
 {
 	ListCell   *lc;
 
@@ -172,10 +181,34 @@ check_partitions(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
 	{
 		const PartitionOffset *offset = lfirst(lc);
 
-		if (is_beyond(offset, answer) && topics_include(ingest->pipeline, offset->topic))
-			ingest_stop(ingest, "topic \"%s\" was made anew: it had a partition %d and now has %d partitions; nexus_seek() says where to go on",
-						offset->topic, offset->partition, find_topic(answer, offset->topic)->npartitions);
+		if (offset->cluster_id == NULL && is_beyond(offset, answer))
+			return true;
 	}
+	return false;
+}
+
+/*
+ * False: it is to be seen yet whether partitions that aren't there have gone. Those that
+ * are can be read meanwhile if they can be compared, which those where a person said where
+ * to go on can't be.
+ */
+static bool
+accept_partitions(Reading *reading)
+{
+	Ingest	   *ingest = reading->ingest;
+
+	stale_note_known(ingest, reading->offsets, reading->answer);
+	reading->verdict = stale_judge(ingest, reading->answer);
+	if (reading->verdict == STALE_UNKNOWN ||
+		(reading->verdict == STALE_MAY_BE && any_told_beyond(reading->offsets, reading->answer)))
+		return false;
+	ingest_run_or_leave(accept_offsets, reading, ingest->batch->context);
+	if (reading->verdict == STALE_LACKS)
+	{
+		stale_note_known(ingest, reading->offsets, reading->answer);
+		stale_stop_if_made_anew(ingest, reading->answer);
+	}
+	return true;
 }
 
 static bool
@@ -231,9 +264,19 @@ is_mine(const Ingest *ingest, const PartitionOffset *offset)
 	return (hash + (uint32) offset->partition) % (uint32) ingest->pipeline->workers == (uint32) MyJob->part;
 }
 
-/* Those of the worker; answer NULL: of all topics, else of those that are there. */
+/* Can it be told whether a partition is the one that was read, before anything of it is taken in? */
+static bool
+is_comparable(const PartitionOffset *offset)
+{
+	return offset->last_offset >= 0 && offset->last_offset < offset->offset;
+}
+
+/*
+ * Those of the worker; answer NULL: all, else those that are there. in_doubt: the topic may be
+ * another one, so none of which no message is known yet.
+ */
 static List *
-my_offsets(const Ingest *ingest, List *offsets, const KafkaAnswer *answer)
+my_offsets(const Ingest *ingest, List *offsets, const KafkaAnswer *answer, bool in_doubt)
 {
 	List	   *mine = NIL;
 	ListCell   *lc;
@@ -243,7 +286,8 @@ my_offsets(const Ingest *ingest, List *offsets, const KafkaAnswer *answer)
 		PartitionOffset *offset = lfirst(lc);
 
 		if (topics_include(ingest->pipeline, offset->topic) && is_mine(ingest, offset) &&
-			(answer == NULL || find_topic(answer, offset->topic)))
+			(answer == NULL || (find_topic(answer, offset->topic) && !is_beyond(offset, answer))) &&
+			(!in_doubt || is_comparable(offset)))
 			mine = lappend(mine, offset);
 	}
 	return mine;
@@ -252,7 +296,7 @@ my_offsets(const Ingest *ingest, List *offsets, const KafkaAnswer *answer)
 int
 partitions_count(const Ingest *ingest, List *offsets)
 {
-	return list_length(my_offsets(ingest, offsets, NULL));
+	return list_length(my_offsets(ingest, offsets, NULL, false));
 }
 
 /* Asked for each message, and messages come in runs of a partition. */
@@ -315,7 +359,7 @@ take_up(Ingest *ingest, List *mine)
 		p->last_offset = offset->last_offset;
 		p->last_hash = offset->last_hash;
 		p->place = InvalidBlockNumber;
-		p->verifying = p->last_offset >= 0 && p->last_offset < p->next;
+		p->verifying = is_comparable(offset);
 		p->stat = partition_stat(MyJob, p->topic, p->partition);
 	}
 	partitions_assign(ingest);
@@ -353,7 +397,7 @@ bool
 partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 {
 	char		cluster_id[sizeof(answer->cluster_id)];
-	Reading		reading = {ingest, answer, cluster_id, NIL};
+	Reading		reading = {ingest, answer, cluster_id};
 	uint64		hash = topics_hash(ingest, answer);
 	List	   *fresh;
 	List	   *mine;
@@ -369,7 +413,8 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 
 	ingest_run_or_leave(read_offsets, &reading, ingest->batch->context);
 	check_cluster(ingest, reading.offsets, cluster_id);
-	check_partitions(ingest, reading.offsets, answer);
+	if (!accept_partitions(&reading))
+		return false;
 	fresh = new_partitions(ingest, reading.offsets, answer);
 	if (fresh != NIL || (!ingest->pipeline->started && MyJob->part == 0))
 	{
@@ -379,7 +424,7 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 			return false;		/* it has to ask first */
 		ingest_run_or_leave(read_offsets, &reading, ingest->batch->context);
 	}
-	mine = my_offsets(ingest, reading.offsets, answer);
+	mine = my_offsets(ingest, reading.offsets, answer, reading.verdict == STALE_MAY_BE);
 	if (start_must_ask(ingest, mine))
 		return false;
 
@@ -446,12 +491,14 @@ skip_body(void *arg)
 	skip->moved = catalog_offsets_move(skip->ingest->pipeline->name, &skip->move, 1);
 }
 
-/* To be flushed before anybody is told. */
+/* To be safe before anybody is told, by this worker or the next one. */
 void
 ingest_note_commit(Ingest *ingest)
 {
-	if (XactLastCommitEnd != InvalidXLogRecPtr)
-		ingest->last_commit = XactLastCommitEnd;
+	if (XactLastCommitEnd == InvalidXLogRecPtr)
+		return;
+	ingest->last_commit = XactLastCommitEnd;
+	pg_atomic_write_u64(&MyJob->last_commit, XactLastCommitEnd);
 }
 
 void
@@ -505,24 +552,34 @@ partitions_at_end(Ingest *ingest)
 }
 
 void
+partitions_note_for_mirror(Ingest *ingest)
+{
+	for (int i = 0; i < ingest->npartitions; i++)
+		ingest->partitions[i].noted = ingest->partitions[i].next;
+	ingest->mirror_commit = Max(ingest->last_commit, 1);
+}
+
+bool
 partitions_mirror(Ingest *ingest, int timeout_ms)
 {
-	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+	KafkaPosition *positions;
 	int			n = 0;
 
+	if (!commit_is_safe(ingest->mirror_commit))
+		return false;			/* the broker must not know more than is left after a failover */
+	ingest->mirror_commit = InvalidXLogRecPtr;
+	positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
 	for (int i = 0; i < ingest->npartitions; i++)
 	{
 		IngestPartition *p = &ingest->partitions[i];
 
-		if (p->next == p->mirrored || p->next < 0)
+		if (p->noted == p->mirrored || p->noted < 0)
 			continue;
-		positions[n++] = (KafkaPosition) {p->topic, p->partition, p->next};
-		p->mirrored = p->next;
+		positions[n++] = (KafkaPosition) {p->topic, p->partition, p->noted};
+		p->mirrored = p->noted;
 	}
 	if (n > 0)
-	{
-		XLogFlush(ingest->last_commit); /* the broker must not know more than the disk */
 		kafka_consumer_mirror(ingest->link.client, positions, n, timeout_ms);
-	}
 	pfree(positions);
+	return true;
 }

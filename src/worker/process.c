@@ -48,6 +48,7 @@ attach(Job *job, JobKind kind)
 		job->pid = MyProcPid;
 		job->latch = MyLatch;
 		job->attached = job->definition;
+		pg_atomic_write_u32(&job->long_transaction, 0);
 		pg_atomic_write_u32(&job->link, LINK_UNKNOWN);
 		pg_atomic_write_u32(&job->topic, TOPIC_UNKNOWN);
 		pg_atomic_write_u64(&job->calls_wanted, 0);

@@ -69,6 +69,8 @@ start_shared_memory(void)
 			pg_atomic_init_u64(&job->retries, 0);
 			pg_atomic_init_u64(&job->lag, JOB_LAG_UNKNOWN);
 			pg_atomic_init_u64(&job->last_message_at, 0);
+			pg_atomic_init_u64(&job->last_commit, 0);
+			pg_atomic_init_u32(&job->long_transaction, 0);
 			pg_atomic_init_u32(&job->link, LINK_UNKNOWN);
 			pg_atomic_init_u32(&job->topic, TOPIC_UNKNOWN);
 			pg_atomic_init_u64(&job->asked, 0);

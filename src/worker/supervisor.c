@@ -319,8 +319,10 @@ supervise(MemoryContext context)
 	Wish		wish = {context, false, false, NIL};
 	ErrorData  *error;
 	long		due;
+	long		blocked;
 
 	wakes_seen = pg_atomic_read_u64(&MyJob->wakes);
+	blocked = blocked_look(context);	/* before the tables, which may be locked too */
 	if (!worker_transaction(read_wish, &wish, context, &error))
 	{
 		job_set_error(MyJob, error->sqlerrcode, error->message);
@@ -338,6 +340,8 @@ supervise(MemoryContext context)
 		return 100;				/* its last workers are leaving */
 	if (wish.held_back)
 		due = due < 0 ? HELD_AGAIN_MS : Min(due, HELD_AGAIN_MS);
+	if (blocked >= 0)
+		due = due < 0 ? blocked : Min(due, blocked);
 	return due < 0 ? LOOK_AGAIN_MS : Min(due, LOOK_AGAIN_MS);
 }
 

@@ -12,6 +12,7 @@
  * clock.h		the clock that deadlines go by
  * process.c	a worker's life: attaching to its job, waiting, leaving
  * xact.c		a transaction with its error caught
+ * blocked.c	a transaction that waits for a lock
  * children.c	a parent starts workers and starts them again, with back-off
  * launcher.c, supervisor.c, broker.c	the workers that are no pipeline
  * hold.c		keeping workers out of a database or away from a pipeline for a while
@@ -96,9 +97,11 @@ typedef enum JobCondition
 	CONDITION_NOT_ALLOWED,		/* link.c: the broker says so */
 	CONDITION_TOPIC_MISSING,	/* ingest.c, send.c */
 	CONDITION_GROUP_IN_USE,		/* start.c: the consumer group to go on from has members */
+	CONDITION_STALE_BROKER,		/* stale.c: partitions are lacking in what brokers tell, which may be out of date */
 	CONDITION_PARTITION_FAILS,	/* ingest.c: it can't be read */
 	CONDITION_STATEMENT_FAILS,	/* ingest.c: for every message */
 	CONDITION_TRANSACTION_FAILS,	/* ingest.c, exchange.c: by the environment; tried again */
+	CONDITION_BLOCKED,			/* blocked.c: a transaction waits for a lock */
 	CONDITION_NO_LEADER,		/* ingest.c */
 	CONDITION_UNACKNOWLEDGED,	/* overdue.c: the broker answers, and acknowledges nothing */
 	CONDITION_SENT_AGAIN,		/* send.c: the broker could not take rows now */
@@ -174,6 +177,8 @@ typedef struct Job
 	pg_atomic_uint64 retries;
 	pg_atomic_uint64 lag;		/* JOB_LAG_UNKNOWN */
 	pg_atomic_uint64 last_message_at;	/* a TimestampTz, 0: none */
+	pg_atomic_uint64 last_commit;	/* of an ingest worker: where in the log its last transaction ends */
+	pg_atomic_uint32 long_transaction;	/* 1: its transaction takes more than a second */
 	pg_atomic_uint32 link;		/* a LinkState */
 	pg_atomic_uint32 topic;		/* a TopicPresence */
 
@@ -412,6 +417,15 @@ extern bool worker_transaction(XactBody body, void *arg, MemoryContext context, 
 
 /* Keeps own queries safe from what a statement may have set in this session. */
 extern void worker_secure_search_path(void);
+
+/* ---- blocked.c ---- */
+
+/* Around each transaction of a worker. */
+extern void blocked_watch_begin(void);
+extern void blocked_watch_end(void);
+
+/* The supervisor: looks at the database's jobs; returns ms until it must look again, -1: not. */
+extern long blocked_look(MemoryContext context);
 
 /* ---- children.c ---- */
 typedef struct Parent

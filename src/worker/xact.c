@@ -56,6 +56,7 @@ worker_transaction(XactBody body, void *arg, MemoryContext context, ErrorData **
 	volatile bool ok = false;
 	MemoryContext before = CurrentMemoryContext;
 
+	blocked_watch_begin();
 	PG_TRY();
 	{
 		worker_secure_search_path();
@@ -76,6 +77,7 @@ worker_transaction(XactBody body, void *arg, MemoryContext context, ErrorData **
 		AbortOutOfAnyTransaction();
 	}
 	PG_END_TRY();
+	blocked_watch_end();
 
 	MemoryContextSwitchTo(before);
 	return ok;
