@@ -80,11 +80,13 @@ column_bytes(HeapTuple tuple, TupleDesc desc, int column)
 	return isnull ? NULL : PG_DETOAST_DATUM_COPY(value);
 }
 
+/* The types are said, as in outbox.c. */
 List *
 catalog_dead_letters(const DeadLetterRange *range, int max, int max_bytes, MemoryContext context)
 {
 	static CatalogQuery query = {
-		"SELECT id, topic, partition, \"offset\", \"timestamp\", key, value, headers FROM ("
+		"SELECT id, topic, partition, \"offset\", \"timestamp\", key::pg_catalog.bytea, value::pg_catalog.bytea,"
+		" headers::pg_catalog.jsonb FROM ("
 		" SELECT d.*, pg_catalog.sum(COALESCE(pg_catalog.octet_length(key), 0) OPERATOR(pg_catalog.+)"
 		" COALESCE(pg_catalog.octet_length(value), 0)) OVER (ORDER BY id) AS bytes,"
 		" pg_catalog.row_number() OVER (ORDER BY id) AS n FROM ("

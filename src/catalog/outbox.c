@@ -20,7 +20,10 @@
 #define FIRST_NAMED_ID	"1152921504606846976"	/* 2^60, as in the install script */
 #define SHORTEST_RUN	16		/* of ids, that is worth a statement of its own */
 
-#define OUTBOX_COLUMNS "o.id, o.xmin, o.topic, o.partition, o.key, o.value, o.headers, o.message_id"
+/* The types are said: whatever the columns' owner makes of them, a datum is what it is read as. */
+#define OUTBOX_COLUMNS \
+	"o.id::pg_catalog.int8, o.xmin, o.topic::pg_catalog.text, o.partition::pg_catalog.int4, o.key::pg_catalog.bytea," \
+	" o.value::pg_catalog.bytea, o.headers::pg_catalog.jsonb, o.message_id::pg_catalog.text"
 
 void
 catalog_outbox_add(const char *connection, text *topic, int32 partition, struct varlena *key, struct varlena *value,

@@ -130,5 +130,20 @@ for my $pipeline (qw(seizing others prospect_tracking))
 }
 is(sql(q(SELECT rolsuper FROM pg_roles WHERE rolname = 'keeper')), 'f', 'keeper is not superuser');
 
+# ---- nor does it crash a worker by columns of other types
+
+$node->safe_psql('owned', q(
+	SELECT nexus_create_pipeline('strict', 'strict', 'INSERT INTO taken SELECT value ->> ''x'', NULL FROM nexus_messages()', '{"run_as": "keeper"}')));
+$node->safe_psql('owned', q(SELECT nexus_produce('strict', 'no json'::text, 'key')));
+$node->wait_rows('owned', 'nexus_dead_letters', 1);
+$node->safe_psql('owned', q(SET ROLE keeper; ALTER TABLE nexus_dead_letters ALTER headers TYPE integer USING 7));
+sqlstate_is($node, 'owned', q(SELECT * FROM nexus_replay('strict')), '42846', 'headers that are a number are none: in a replay');
+$node->safe_psql('owned', q(SET ROLE keeper; ALTER TABLE nexus_outbox ALTER key TYPE integer USING 7;
+	INSERT INTO nexus_outbox (topic, key, message_id) VALUES ('strict', 7, 'm')));
+sqlstate_is($node, 'owned', q(SELECT nexus_produce('strict', '1'::text)), '42804', 'nor is a key, in nexus_produce()');
+$node->safe_psql('owned', q(SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'nexus_kafka relay' AND datname = 'owned'));
+$node->wait_for_query('owned', q(SELECT state <> 'running' AND last_error ~ 'cannot cast type integer to bytea' FROM nexus_status WHERE kind = 'outbox'));
+pass('and in the relay');
+
 no_crash_ok($node);
 done_testing();
