@@ -46,6 +46,9 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 }
 #endif
 
+/* Before, a role with CREATEROLE could give itself any other, but a superuser. */
+#define NEXUS_CREATEROLE_GRANTS_ANY	(PG_VERSION_NUM < 160000)
+
 /* Transactions before it have no commit record to look up any more. */
 #if PG_VERSION_NUM >= 170000
 #define NexusOldestClogXid	(TransamVariables->oldestClogXid)

@@ -21,6 +21,7 @@
 #include "admin/pipeline.h"
 #include "admin/request.h"
 #include "compat.h"
+#include "guard/guard.h"
 #include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(nexus_create_pipeline);
@@ -120,9 +121,9 @@ check_group(const Pipeline *pipeline)
 }
 
 /*
- * Prepared as it will be in the worker: as that role, whose rights the caller has, and
- * under that search_path. Planning runs functions: what they set must not stay in the
- * caller's session.
+ * Prepared as it will be in the worker: as that role, whose rights the caller has, on
+ * guard if they are a superuser's, and under that search_path. Planning runs functions:
+ * what they set must not stay in the caller's session.
  */
 static void
 check_statement(const Pipeline *pipeline)
@@ -136,7 +137,16 @@ check_statement(const Pipeline *pipeline)
 	(void) set_config_option("search_path", pipeline->search_path,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
-	statement_check(pipeline->statement);
+	guard_begin(pipeline->role, true);
+	PG_TRY();
+	{
+		statement_check(pipeline->statement);
+	}
+	PG_FINALLY();
+	{
+		guard_end();
+	}
+	PG_END_TRY();
 	SPI_finish();
 	AtEOXact_GUC(false, settings);
 	SetUserIdAndSecContext(user, context);

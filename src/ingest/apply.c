@@ -21,7 +21,7 @@
  * The statement has the rights of the pipeline's role, from its start to the
  * end of the commit, where deferred triggers run. SECURITY_LOCAL_USERID_CHANGE
  * keeps it from taking others (SET ROLE, SET SESSION AUTHORIZATION). A superuser's are
- * given to nobody else's code (guard.c).
+ * given to nobody else's code (guard/).
  */
 #include "nexus_kafka.h"
 
@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "guard/guard.h"
 #include "ingest/ingest.h"
 
 #define MOST_WITNESSES	8
@@ -80,7 +81,7 @@ assume_role(const Pipeline *pipeline)
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(role, context | SECURITY_LOCAL_USERID_CHANGE);
-	guard_begin(role);
+	guard_begin(role, false);
 }
 
 static void

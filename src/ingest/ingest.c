@@ -650,7 +650,6 @@ nexus_ingest_main(Datum arg)
 	worker_begin(arg, JOB_INGEST);
 	worker_connect();
 	messages_scan_install_hook();
-	guard_install_hooks();
 	ingest = start();
 	memory = kafka_consumer_memory(ingest->room_for);
 	settings[nsettings++] = (KafkaSetting) {"group.id", ingest->group_id};

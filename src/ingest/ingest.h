@@ -13,7 +13,6 @@
  * messages.c	nexus_messages() and nexus_raw_messages(), which read the batch
  * scan.c		the same as a scan in the worker's plans
  * apply.c		a range of the batch in one transaction, halved until the culprit is alone
- * guard.c		whose code a superuser's statement may run
  * offsets_ledger.c	where a topic's batch is written down
  * triage.c		what kind of error it is
  */
@@ -187,11 +186,6 @@ extern bool message_decode_next(MessageDecoder *decoder, Batch *batch, int *i, D
 
 /* ---- scan.c ---- */
 extern void messages_scan_install_hook(void);
-
-/* ---- guard.c ---- */
-extern void guard_install_hooks(void);
-extern void guard_begin(Oid role);
-extern void guard_end(void);
 
 /* ---- triage.c ---- */
 typedef enum ErrorKind

@@ -211,7 +211,6 @@ nexus_replay_main(Datum arg)
 	replay->request = attach_request();
 	worker_connect();
 	messages_scan_install_hook();
-	guard_install_hooks();
 	SetConfigOption("lock_timeout", LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION);
 
 	replay->ingest.context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka replay", ALLOCSET_DEFAULT_SIZES);

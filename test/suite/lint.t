@@ -13,9 +13,10 @@ my %may_include = (
 	kafka => [],
 	catalog => ['.'],
 	worker => [qw(. catalog kafka)],
+	guard => ['.'],
 	produce => [qw(. worker catalog kafka)],
-	ingest => [qw(. worker catalog kafka)],
-	admin => [qw(. ingest produce worker catalog kafka)]);
+	ingest => [qw(. guard worker catalog kafka)],
+	admin => [qw(. ingest guard produce worker catalog kafka)]);
 
 my @sources = glob 'src/*.[ch] src/*/*.[ch]';
 my @tables = slurp(glob 'sql/nexus_kafka--*.sql') =~ /^CREATE TABLE \@extschema\@\.(\w+)/mg;
