@@ -13,12 +13,12 @@ my $kafka = NexusKafka::Broker->new;
 my $node = NexusKafka::Cluster->make('questions', start => 0);
 my $file = $node->data_dir . '/kafka.properties';
 
-# the fetch of a partition without news is answered after so long, and a question behind it later than it may
+# a fetch without news is answered after so long, and a question behind it later than it may
 PostgreSQL::Test::Utils::append_to_file($file, 'bootstrap.servers=' . $kafka->bootstrap . "\nfetch.wait.max.ms=60000\nsocket.timeout.ms=90000\n");
 chmod 0600, $file;
 $node->configure('nexus_kafka.config_file' => $file);
 $node->start;
-$kafka->create_topic('nexus-prospect-ingestion', 2);
+$kafka->create_topic('nexus-prospect-ingestion');
 $node->create_extension('postgres');
 $node->produce('postgres');
 $node->wait_rows('postgres', 'prospect_tracking', 1);
@@ -29,7 +29,7 @@ $node->produce_sessions('postgres', 1, 3);
 consume_is('success', 'and what was produced just before is there');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM prospect_tracking'), 4, 'with its rows');
 is($node->safe_psql('postgres', 'SELECT nexus_flush()'), 't', 'a flush is answered too');
-is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_topics() WHERE topic = 'nexus-prospect-ingestion')), 2, 'and so are the topics');
+is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_topics() WHERE topic = 'nexus-prospect-ingestion')), 1, 'and so are the topics');
 
 no_crash_ok($node);
 done_testing();
