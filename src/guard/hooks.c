@@ -53,8 +53,9 @@ static ProcessUtility_hook_type next_utility_hook = NULL;
 
 /*
  * Asked when a function is looked up, to be called or to be inlined. True: each call is
- * announced, which a C function needn't be. One in SQL can't be inlined then; planning
- * keeps no pointer to it.
+ * announced, which a C function needn't be. One in SQL can't be inlined then, so it is left
+ * out while planning, which keeps no pointer to it; but not a volatile one, the body of
+ * which is to be planned, and walked, by itself.
  */
 static bool
 guard_lookup(Oid function)
@@ -65,7 +66,7 @@ guard_lookup(Oid function)
 	if (!guarding)
 		return next;
 	found = guard_check_function(function);
-	return next || !(found.is_fixed || (found.is_sql && planning > 0));
+	return next || !(found.is_fixed || (found.is_sql && !found.is_volatile && planning > 0));
 }
 
 static void

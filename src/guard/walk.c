@@ -175,6 +175,18 @@ enter(Seen *seen)
 
 /* ---- functions and operators ---- */
 
+/* What is called for an argument that isn't given; put in only when it is planned. */
+static void
+check_argument_defaults(HeapTuple function)
+{
+	Walk		walk = {0};
+	bool		isnull;
+	Datum		defaults = SysCacheGetAttr(PROCOID, function, Anum_pg_proc_proargdefaults, &isnull);
+
+	if (!isnull)
+		(void) walk_node(stringToNode(TextDatumGetCString(defaults)), &walk);
+}
+
 static Seen *
 check_function(Oid function)
 {
@@ -182,7 +194,7 @@ check_function(Oid function)
 	HeapTuple	tuple;
 	Form_pg_proc form;
 
-	if (seen->done)
+	if (!enter(seen))
 		return seen;
 	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
 	if (!HeapTupleIsValid(tuple))
@@ -194,6 +206,7 @@ check_function(Oid function)
 	seen->function.is_volatile = form->provolatile == PROVOLATILE_VOLATILE;
 	seen->function.is_fixed = form->prolang == INTERNALlanguageId || form->prolang == ClanguageId;
 	seen->function.is_sql = form->prolang == SQLlanguageId;
+	check_argument_defaults(tuple);
 	ReleaseSysCache(tuple);
 	seen->done = true;
 	return seen;

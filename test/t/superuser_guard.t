@@ -223,6 +223,7 @@ sql('CREATE TABLE log (n integer, what text)', "CREATE DOMAIN our_dom AS text CH
 	'CREATE TRIGGER b BEFORE INSERT ON ours FOR EACH ROW WHEN (new.n > 0 AND pg_trigger_depth() < 9) EXECUTE FUNCTION our_trigger()',
 	'CREATE CONSTRAINT TRIGGER c AFTER INSERT ON ours DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION our_trigger()',
 	'CREATE FUNCTION our_sql(n integer) RETURNS integer LANGUAGE sql STABLE AS $$ SELECT n + 1 $$',
+	q(CREATE FUNCTION our_volatile(n integer DEFAULT lo_from_bytea(0, 'y')::integer) RETURNS integer LANGUAGE sql AS $$ SELECT lo_unlink(lo_create(0)) $$),
 	'CREATE SERVER ours FOREIGN DATA WRAPPER postgres_fdw OPTIONS (' . sprintf(q(host '%s', port '%s', dbname 'postgres'), $node->host, $node->port) . ')',
 	'CREATE USER MAPPING FOR CURRENT_USER SERVER ours', q(CREATE FOREIGN TABLE our_remote (n integer) SERVER ours OPTIONS (table_name 'parent')),
 	'CREATE TABLE their_plain AS SELECT 7 AS n', 'ALTER TABLE their_plain ADD CHECK (n > 0)', 'ALTER TABLE their_plain OWNER TO mallory');
@@ -231,6 +232,7 @@ my %works = (
 	our_agg => "SELECT our_agg('SELECT ''a''::tsquery, ''b''::tsquery') FROM nexus_messages()",
 	our_operator => "SELECT 'a'::tsquery |+| 'SELECT ''a''::tsquery, ''b''::tsquery'::text FROM nexus_messages()",
 	our_sql => 'INSERT INTO log SELECT our_sql(1), our_variable(key) FROM nexus_messages()',
+	our_volatile => 'SELECT our_volatile() FROM nexus_messages()',
 	our_file => "SELECT lo_unlink(lo_from_bytea(0, 'x')) FROM nexus_messages()",
 	our_remote => 'INSERT INTO log SELECT r.n, query_to_xml($$SELECT 1$$, true, true, $$$$)::text FROM our_remote r, nexus_messages()',
 	our_copy => q(DO $d$ BEGIN PERFORM FROM nexus_messages(); COPY ours (n) FROM PROGRAM 'echo 3'; END $d$),
