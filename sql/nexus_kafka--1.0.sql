@@ -142,6 +142,12 @@ CREATE TABLE @extschema@.nexus_outbox (
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   connection text
 );
+CREATE FUNCTION @extschema@.nexus_outbox_keep() RETURNS trigger
+  AS 'MODULE_PATHNAME' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.nexus_outbox_keep() IS
+  'Refuses TRUNCATE of nexus_outbox: rows in flight would be lost, and their ids given anew. SQLSTATE 55000.';
+CREATE TRIGGER nexus_outbox_keep BEFORE TRUNCATE ON @extschema@.nexus_outbox
+  FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.nexus_outbox_keep();
 CREATE INDEX nexus_outbox_connection ON @extschema@.nexus_outbox (connection, id) WHERE connection IS NOT NULL;
 COMMENT ON TABLE @extschema@.nexus_outbox IS
   'Messages that wait for the broker''s acknowledgement. nexus_produce writes here, in the caller''s transaction; the relay publishes and deletes. Don''t write it directly.';

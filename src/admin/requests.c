@@ -59,7 +59,7 @@ connections_to_flush(void)
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	names = catalog_outbox_connections(context);
-	of_default = catalog_outbox_last_id("") != 0;
+	of_default = catalog_outbox_first_id("") != 0;
 	PopActiveSnapshot();
 	SPI_finish();
 	return of_default ? lcons("", names) : names;

@@ -10,7 +10,7 @@
 #include "nexus_kafka.h"
 
 #include "access/htup_details.h"
-#include "access/sysattr.h"
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -18,6 +18,7 @@
 #include "catalog/tables.h"
 
 #define FIRST_NAMED_ID	"1152921504606846976"	/* 2^60, as in the install script */
+#define LONGEST_TEXT	2000	/* of a topic or a message id */
 #define SHORTEST_RUN	16		/* of ids, that is worth a statement of its own */
 
 /* The types are said: whatever the columns' owner makes of them, a datum is what it is read as. */
@@ -58,24 +59,59 @@ catalog_outbox_add(const char *connection, text *topic, int32 partition, struct 
 	catalog_run(connection[0] ? &of_named : &of_default, values, nulls, false, SPI_OK_INSERT);
 }
 
+/* NULL: none, or none that can be of use. */
+static char *
+short_text(Datum value, bool isnull)
+{
+	if (isnull || toast_raw_datum_size(value) > LONGEST_TEXT)
+		return NULL;
+	return TextDatumGetCString(value);
+}
+
+/* A large value isn't read before somebody wants it. */
+static Datum
+note_large(OutboxRow *row, HeapTuple tuple, TupleDesc desc, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
+
+	if (isnull)
+		return (Datum) 0;
+	row->size += toast_raw_datum_size(value) - VARHDRSZ;
+	return value;
+}
+
 static void
 read_row(HeapTuple tuple, TupleDesc desc, OutboxRow *row)
 {
 	bool		isnull;
 	Datum		value;
 
+	memset(row, 0, sizeof(*row));
 	row->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
 	row->xmin = DatumGetTransactionId(SPI_getbinval(tuple, desc, 2, &isnull));
-	row->topic = TextDatumGetCString(SPI_getbinval(tuple, desc, 3, &isnull));
+	value = SPI_getbinval(tuple, desc, 3, &isnull);
+	row->topic = short_text(value, isnull);
 	value = SPI_getbinval(tuple, desc, 4, &isnull);
 	row->partition = isnull ? -1 : DatumGetInt32(value);
-	value = SPI_getbinval(tuple, desc, 5, &isnull);
-	row->key = isnull ? NULL : DatumGetByteaPP(value);
-	value = SPI_getbinval(tuple, desc, 6, &isnull);
-	row->value = isnull ? NULL : DatumGetByteaPP(value);
-	value = SPI_getbinval(tuple, desc, 7, &isnull);
-	row->headers = isnull ? NULL : DatumGetJsonbP(value);
-	row->message_id = TextDatumGetCString(SPI_getbinval(tuple, desc, 8, &isnull));
+	if (!isnull && row->partition == -1)
+		row->partition = PG_INT32_MIN;	/* which is as wrong, and not "by the key" */
+	row->stored_key = note_large(row, tuple, desc, 5);
+	row->stored_value = note_large(row, tuple, desc, 6);
+	row->stored_headers = note_large(row, tuple, desc, 7);
+	value = SPI_getbinval(tuple, desc, 8, &isnull);
+	row->message_id = short_text(value, isnull);
+}
+
+void
+catalog_outbox_load(OutboxRow *row)
+{
+	if (row->stored_key)
+		row->key = DatumGetByteaPCopy(row->stored_key);
+	if (row->stored_value)
+		row->value = DatumGetByteaPCopy(row->stored_value);
+	if (row->stored_headers)
+		row->headers = DatumGetJsonbP(row->stored_headers);
 }
 
 static bool
@@ -155,76 +191,130 @@ catalog_outbox_read_ranges(const char *connection, const int64 *firsts, const in
 					 limit, reader, arg);
 }
 
+bool
+catalog_outbox_read_topic(const char *connection, const char *topic, int64 first, int64 last, int limit,
+						  OutboxReader reader, void *arg)
+{
+	static CatalogQuery of_default = {
+		"SELECT " OUTBOX_COLUMNS " FROM @nexus_outbox o WHERE o.id OPERATOR(pg_catalog.>=) $1"
+		" AND o.id OPERATOR(pg_catalog.<=) $2 AND o.topic OPERATOR(pg_catalog.=) $4 AND o.connection IS NULL"
+		" ORDER BY o.id LIMIT $3",
+		4, {INT8OID, INT8OID, INT8OID, TEXTOID}
+	};
+	static CatalogQuery of_named = {
+		"SELECT " OUTBOX_COLUMNS " FROM @nexus_outbox o WHERE o.id OPERATOR(pg_catalog.>=) $1"
+		" AND o.id OPERATOR(pg_catalog.<=) $2 AND o.topic OPERATOR(pg_catalog.=) $4"
+		" AND o.connection OPERATOR(pg_catalog.=) $5 ORDER BY o.connection, o.id LIMIT $3",
+		5, {INT8OID, INT8OID, INT8OID, TEXTOID, TEXTOID}
+	};
+	Datum		values[5] = {
+		Int64GetDatum(first), Int64GetDatum(last), Int64GetDatum(limit), CStringGetTextDatum(topic),
+		CStringGetTextDatum(connection)
+	};
+
+	return hand_over(catalog_run(connection[0] ? &of_named : &of_default, values, NULL, true, SPI_OK_SELECT),
+					 limit, reader, arg);
+}
+
+/* The lowest and the highest of the message ids. */
 static void
-delete_range(int64 first, int64 last)
+bounds(const OutboxKey *keys, int n, Datum *lowest, Datum *highest)
+{
+	const char *low = keys[0].message_id;
+	const char *high = keys[0].message_id;
+
+	for (int i = 1; i < n; i++)
+	{
+		if (strcmp(keys[i].message_id, low) < 0)
+			low = keys[i].message_id;
+		if (strcmp(keys[i].message_id, high) > 0)
+			high = keys[i].message_id;
+	}
+	*lowest = CStringGetTextDatum(low);
+	*highest = CStringGetTextDatum(high);
+}
+
+static void
+delete_run(const OutboxKey *keys, int n)
 {
 	static CatalogQuery query = {
-		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.>=) $1 AND id OPERATOR(pg_catalog.<=) $2",
-		2, {INT8OID, INT8OID}
+		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.>=) $1 AND id OPERATOR(pg_catalog.<=) $2"
+		" AND message_id OPERATOR(pg_catalog.~>=~) $3 AND message_id OPERATOR(pg_catalog.~<=~) $4",
+		4, {INT8OID, INT8OID, TEXTOID, TEXTOID}
 	};
-	Datum		values[2] = {Int64GetDatum(first), Int64GetDatum(last)};
+	Datum		values[4] = {Int64GetDatum(keys[0].id), Int64GetDatum(keys[n - 1].id)};
 
+	bounds(keys, n, &values[2], &values[3]);
 	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
 }
 
 static void
-delete_each(const int64 *ids, int n)
+delete_each(const OutboxKey *keys, int n)
 {
 	static CatalogQuery query = {
-		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) ANY ($1)", 1, {INT8ARRAYOID}
+		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
+		" AND message_id OPERATOR(pg_catalog.~>=~) $2 AND message_id OPERATOR(pg_catalog.~<=~) $3",
+		3, {INT8ARRAYOID, TEXTOID, TEXTOID}
 	};
-	Datum		values[1] = {int8_array(ids, n)};
+	int64	   *ids = palloc(n * sizeof(int64));
+	Datum		values[3];
 
+	for (int i = 0; i < n; i++)
+		ids[i] = keys[i].id;
+	values[0] = int8_array(ids, n);
+	bounds(keys, n, &values[1], &values[2]);
 	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
+	pfree(ids);
 }
 
 static int
-compare_ids(const void *a, const void *b)
+compare_keys(const void *a, const void *b)
 {
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
+	int64		x = ((const OutboxKey *) a)->id;
+	int64		y = ((const OutboxKey *) b)->id;
 
 	return x < y ? -1 : x > y;
 }
 
 /*
- * Sorts the ids. A run of consecutive ones is deleted by one scan of the index.
- * Each id of a run is one of the ids, so no row goes that isn't to go.
+ * Sorts the keys. An id alone may be another row's by now, after TRUNCATE … RESTART IDENTITY:
+ * that one's message id is a later one, so the bounds of those that are to go keep it. A run
+ * of consecutive ids is deleted by one scan of the index; each id of it is one of the keys'.
  */
 void
-catalog_outbox_delete(int64 *ids, int n)
+catalog_outbox_delete(OutboxKey *keys, int n)
 {
-	int64	   *singles = palloc(n * sizeof(int64));
+	OutboxKey  *singles = palloc(n * sizeof(OutboxKey));
 	int			nsingles = 0;
 	int			run;
 
-	qsort(ids, n, sizeof(int64), compare_ids);
+	qsort(keys, n, sizeof(OutboxKey), compare_keys);
 	for (int i = 0; i < n; i += run)
 	{
-		for (run = 1; i + run < n && ids[i + run] == ids[i] + run; run++)
+		for (run = 1; i + run < n && keys[i + run].id == keys[i].id + run; run++)
 			;
 		if (run >= SHORTEST_RUN)
-			delete_range(ids[i], ids[i + run - 1]);
+			delete_run(&keys[i], run);
 		else
 			for (int j = 0; j < run; j++)
-				singles[nsingles++] = ids[i + j];
+				singles[nsingles++] = keys[i + j];
 	}
 	if (nsingles > 0)
 		delete_each(singles, nsingles);
 	pfree(singles);
 }
 
-/* 0 if there is none. */
+/* That of the first, or 0. */
 int64
-catalog_outbox_last_id(const char *connection)
+catalog_outbox_first_id(const char *connection)
 {
 	static CatalogQuery of_default = {
-		"SELECT id FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.<) " FIRST_NAMED_ID " AND connection IS NULL"
-		" ORDER BY id DESC LIMIT 1", 0
+		"SELECT id FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.>) 0 AND id OPERATOR(pg_catalog.<) " FIRST_NAMED_ID
+		" AND connection IS NULL ORDER BY id LIMIT 1", 0
 	};
 	static CatalogQuery of_named = {
 		"SELECT id FROM @nexus_outbox WHERE connection OPERATOR(pg_catalog.=) $1"
-		" ORDER BY connection DESC, id DESC LIMIT 1",
+		" AND id OPERATOR(pg_catalog.>=) " FIRST_NAMED_ID " ORDER BY connection, id LIMIT 1",
 		1, {TEXTOID}
 	};
 	Datum		values[1] = {CStringGetTextDatum(connection)};
@@ -233,6 +323,26 @@ catalog_outbox_last_id(const char *connection)
 	if (catalog_run(connection[0] ? &of_named : &of_default, values, NULL, true, SPI_OK_SELECT) == 0)
 		return 0;
 	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/* By the sequence: the table may have more dead rows at its end than one can walk over. */
+int64
+catalog_outbox_last_given_id(const char *connection)
+{
+	static CatalogQuery of_default = {
+		"SELECT pg_catalog.pg_sequence_last_value(pg_catalog.pg_get_serial_sequence("
+		"$1::pg_catalog.regclass::pg_catalog.text, 'id')::pg_catalog.regclass)", 1, {OIDOID}
+	};
+	static CatalogQuery of_named = {
+		"SELECT pg_catalog.pg_sequence_last_value($1::pg_catalog.regclass)", 1, {OIDOID}
+	};
+	Datum		values[1] = {ObjectIdGetDatum(catalog_member(connection[0] ? CATALOG_NAMED_IDS : CATALOG_OUTBOX))};
+	Datum		last;
+	bool		isnull;
+
+	catalog_run(connection[0] ? &of_named : &of_default, values, NULL, true, SPI_OK_SELECT);
+	last = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	return isnull ? 0 : DatumGetInt64(last);
 }
 
 int64
@@ -264,16 +374,20 @@ catalog_outbox_connections(MemoryContext context)
 }
 
 void
-catalog_outbox_bury(int64 id, const char *error_name, const char *message)
+catalog_outbox_bury(int64 id, const char *message_id, const char *error_name, const char *message)
 {
 	static CatalogQuery query = {
-		"WITH gone AS (DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) $1 RETURNING *)"
+		"WITH gone AS (DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) $1"
+		" AND ($4 IS NULL OR message_id OPERATOR(pg_catalog.=) $4) RETURNING *)"
 		" INSERT INTO @nexus_dead_letters"
 		" (origin, connection, topic, partition, \"timestamp\", key, value, headers, message_id, sqlstate, message)"
-		" SELECT 'outbox', connection, topic, partition, created_at, key, value, headers, message_id, $2, $3 FROM gone",
-		3, {INT8OID, TEXTOID, TEXTOID}
+		" SELECT 'outbox', connection, COALESCE(topic, ''), partition, created_at, key, value, headers, message_id, $2, $3"
+		" FROM gone",
+		4, {INT8OID, TEXTOID, TEXTOID, TEXTOID}
 	};
-	Datum		values[3] = {Int64GetDatum(id), CStringGetTextDatum(error_name), CStringGetTextDatum(message)};
+	Datum		values[4] = {Int64GetDatum(id), CStringGetTextDatum(error_name), CStringGetTextDatum(message)};
 
-	catalog_run(&query, values, NULL, false, SPI_OK_INSERT);
+	if (message_id)
+		values[3] = CStringGetTextDatum(message_id);
+	catalog_run(&query, values, message_id ? NULL : "   n", false, SPI_OK_INSERT);
 }

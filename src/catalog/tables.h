@@ -201,32 +201,56 @@ typedef struct OutboxRow
 {
 	int64		id;
 	TransactionId xmin;
-	char	   *topic;
+	char	   *topic;			/* NULL: there is none, or not one that can be of use */
 	int32		partition;		/* -1: by the key */
+	char	   *message_id;		/* NULL: as with the topic */
+	Size		size;			/* of key, value and headers */
+
+	/* once loaded */
 	struct varlena *key;		/* NULL: none */
 	struct varlena *value;		/* NULL: a tombstone */
 	Jsonb	   *headers;		/* NULL: none */
-	char	   *message_id;
+
+	Datum		stored_key;
+	Datum		stored_value;
+	Datum		stored_headers;
 } OutboxRow;
+
+/* What a row is known by: its id may be given to another one. */
+typedef struct OutboxKey
+{
+	int64		id;
+	const char *message_id;
+} OutboxKey;
 
 /* headers and the bytea values may be NULL; here and below, connection "": the default one. */
 extern void catalog_outbox_add(const char *connection, text *topic, int32 partition, struct varlena *key,
 							   struct varlena *value, Jsonb *headers, const char *message_id);
 
 /* Takes a row (its memory is gone afterwards), or returns false: no more, and not this one. */
-typedef bool (*OutboxReader) (const OutboxRow *row, void *arg);
+typedef bool (*OutboxReader) (OutboxRow *row, void *arg);
+
+/* Reads key, value and headers too, in the current context. */
+extern void catalog_outbox_load(OutboxRow *row);
 
 /*
  * Hands rows of the connection to the reader in order of id, at most limit: those
- * with id > after, or those of a range. True if that was all there is to see.
+ * with id > after, those of some ranges, or those of a topic in a range. True if that was all there is to see.
  */
 extern bool catalog_outbox_read_after(const char *connection, int64 after, int limit, OutboxReader reader, void *arg);
 extern bool catalog_outbox_read_ranges(const char *connection, const int64 *firsts, const int64 *lasts, int n,
 									   int limit, OutboxReader reader, void *arg);
 
-/* Sorts the ids. */
-extern void catalog_outbox_delete(int64 *ids, int n);
-extern int64 catalog_outbox_last_id(const char *connection);
+extern bool catalog_outbox_read_topic(const char *connection, const char *topic, int64 first, int64 last, int limit,
+									  OutboxReader reader, void *arg);
+
+/* Sorts the keys. */
+extern void catalog_outbox_delete(OutboxKey *keys, int n);
+
+extern int64 catalog_outbox_first_id(const char *connection);
+
+/* The last id that any transaction has taken, committed or not. */
+extern int64 catalog_outbox_last_given_id(const char *connection);
 
 /* The id before the first that a row of the connection can have. */
 extern int64 catalog_outbox_id_before_all(const char *connection);
@@ -234,8 +258,8 @@ extern int64 catalog_outbox_id_before_all(const char *connection);
 /* Names of the connections that have rows, without the default one; palloc'd in context. */
 extern List *catalog_outbox_connections(MemoryContext context);
 
-/* Moves a row to the dead letters. */
-extern void catalog_outbox_bury(int64 id, const char *error_name, const char *message);
+/* Moves a row to the dead letters; message_id NULL: whatever it has. */
+extern void catalog_outbox_bury(int64 id, const char *message_id, const char *error_name, const char *message);
 
 /* ---- dead_letters.c ---- */
 

@@ -41,7 +41,7 @@ static const Property producer_properties[] = {
 	{"topic.metadata.propagation.max.ms", "1000"},
 	{"partitioner", "murmur2_random"},	/* the Java client's and KafkaJS's */
 	{"linger.ms", "2"},			/* at most: see kafka_producer_push() */
-	/* bounded memory: the default is 1 GiB */
+	/* bounded memory: the default is 1 GiB; the relay knows how large its messages may be */
 	{"queue.buffering.max.kbytes", "32768"},
 	{"queue.buffering.max.messages", "50000"},
 };

@@ -61,3 +61,9 @@ kafka_failure_is_authorization(const KafkaFailure *failure)
 			return false;
 	}
 }
+
+bool
+kafka_failure_is_no_partition(const KafkaFailure *failure)
+{
+	return failure->code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+}

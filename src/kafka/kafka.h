@@ -161,6 +161,9 @@ extern KafkaFate kafka_fate(int code);
 
 /* The broker answers, and says that it is not allowed. */
 extern bool kafka_failure_is_authorization(const KafkaFailure *failure);
+
+/* The topic hasn't got the partition. */
+extern bool kafka_failure_is_no_partition(const KafkaFailure *failure);
 extern void kafka_failure_set(KafkaFailure *failure, int code, const char *text);
 
 /* ---- complaints.c ---- */
@@ -214,6 +217,9 @@ typedef struct KafkaDelivery
 
 extern KafkaSendResult kafka_producer_send(KafkaClient *client, const KafkaRecord *record,
 										   KafkaFailure *failure);
+
+/* Which of so many partitions the producer chooses for a key. */
+extern int32_t kafka_partition_of_key(const void *key, size_t len, int32_t npartitions);
 
 /*
  * What was sent goes to the broker now, as one request for each partition; it would

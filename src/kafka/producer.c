@@ -40,6 +40,12 @@ kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message
 	};
 }
 
+int32_t
+kafka_partition_of_key(const void *key, size_t len, int32_t npartitions)
+{
+	return rd_kafka_msg_partitioner_murmur2(NULL, key, len, npartitions, NULL, NULL);
+}
+
 size_t
 kafka_producer_deliveries(KafkaClient *client, const KafkaDelivery **deliveries)
 {

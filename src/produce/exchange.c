@@ -1,27 +1,38 @@
 /*
  * exchange.c
  *		One transaction of the relay on the outbox: what is settled is deleted, what
- *		is new is read.
+ *		is new is read, and what was left.
  *
- * Rows are read upwards by id; gaps.c has those that were passed. Before a row
- * is handed over, the commit that made it visible is on disk: a transaction
- * with synchronous_commit = off could be lost in a crash, and its message must
- * not have been published then. Nothing waits for the network in here.
+ * Rows are read upwards by id; gaps.c has those that were passed, window.c what was left
+ * because it could not be sent yet. So a row may be met more than once: the window knows
+ * which are under way, and all others are as new.
+ *
+ * Before a row is handed over, the commit that made it visible is safe (synchronous.c): one
+ * with synchronous_commit = off could be lost in a crash, one that no standby has in a
+ * failover, and its message must not have been published then. Nothing waits for the
+ * network in here.
  */
 #include "nexus_kafka.h"
 
 #include "access/transam.h"
 #include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "storage/lwlock.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "produce/produce.h"
 
 #define READ_ROWS			5000	/* a transaction */
 #define READ_BYTES			(4 * 1024 * 1024)
-#define MOST_RANGES			1000	/* of a gap, looked up by one query */
+#define GAPS_AT_ONCE		1000
+#define NO_PROGRESS_MS		100		/* where what was left could be read, and nothing of it sent */
+#define LOOK_BACK_MS		1000	/* at first, then twice as long, where it is of no use */
+#define LONGEST_LOOK_BACK_MS	60000
+#define TOO_MANY_MS			10000
 
 typedef enum ExchangePhase
 {
@@ -35,160 +46,307 @@ typedef struct Exchange
 	Relay	   *relay;
 	bool		read;
 	ExchangePhase phase;
+	int			refused;		/* that went to the dead letters: others come by reading */
 } Exchange;
 
-typedef struct GapLookup
+/* What is being read. */
+typedef struct Reading
 {
 	Relay	   *relay;
-	Gap		   *gap;
-} GapLookup;
+	Lane	   *left;			/* of this lane what was left; NULL: anything */
+	int64		stopped_at;		/* this row wasn't taken */
+	int64		last_seen;
+} Reading;
 
 void
 relay_exchange_init(Relay *relay)
 {
-	relay->outgoing_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka outgoing", ALLOCSET_DEFAULT_SIZES);
-	relay->outgoing = MemoryContextAlloc(TopMemoryContext, READ_ROWS * sizeof(OutboxRow));
+	Reader	   *reader = &relay->reader;
+
+	reader->context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka outgoing", ALLOCSET_DEFAULT_SIZES);
+	reader->outgoing = MemoryContextAlloc(TopMemoryContext, READ_ROWS * sizeof(Outgoing));
+	reader->too_many = (IdRange) {PG_INT64_MAX, PG_INT64_MIN};
+	reader->look_back_ms = LOOK_BACK_MS;
 	gaps_init(AllocSetContextCreate(TopMemoryContext, "nexus_kafka gaps", ALLOCSET_DEFAULT_SIZES));
+	window_init(&relay->window);
 }
 
-/* ---- reading ---- */
+/* ---- a row ---- */
 
-static void *
-copy(const void *data, Size size)
-{
-	return data ? memcpy(palloc(size), data, size) : NULL;
-}
-
+/*
+ * xmin is as it stands in the row: that of a frozen one is of any age, and may look like
+ * one of the future. Only between the oldest that has a status and the next one it can be
+ * looked up; if another transaction has the number by now, that one's commit is waited for.
+ */
 static void
 note_commit(Relay *relay, TransactionId xmin)
 {
-	XLogRecPtr	lsn;
+	XLogRecPtr	lsn = InvalidXLogRecPtr;
 
-	if (!TransactionIdIsNormal(xmin) || TransactionIdPrecedes(xmin, NexusOldestClogXid))
-		return;					/* long on disk */
-	lsn = TransactionIdGetCommitLSN(xmin);
-	relay->flush_to = Max(relay->flush_to, lsn);
+	if (!TransactionIdIsNormal(xmin))
+		return;
+	LWLockAcquire(XactTruncationLock, LW_SHARED);
+	if (!TransactionIdPrecedes(xmin, NexusOldestClogXid) && TransactionIdPrecedes(xmin, ReadNextTransactionId()))
+		lsn = TransactionIdGetCommitLSN(xmin);
+	LWLockRelease(XactTruncationLock);
+	relay->reader.flush_to = Max(relay->reader.flush_to, lsn);
+}
+
+static void
+note_too_many(Reader *reader, int64 id)
+{
+	if (reader->too_many.first > reader->too_many.last)
+		reader->too_many_due = mono_in_ms(TOO_MANY_MS);
+	reader->too_many.first = Min(reader->too_many.first, id);
+	reader->too_many.last = Max(reader->too_many.last, id);
 }
 
 static bool
-take_row(Relay *relay, const OutboxRow *row)
+take_admitted(Relay *relay, OutboxRow *row, Lane *lane, int32 partition)
 {
-	MemoryContext before;
-	OutboxRow  *mine;
+	Reader	   *reader = &relay->reader;
+	Outgoing   *out = &reader->outgoing[reader->n];
+	MemoryContext before = MemoryContextSwitchTo(reader->context);
+	bool		chosen = partition != row->partition;
+	Fault		fault;
 
-	if (relay->noutgoing == READ_ROWS || (relay->noutgoing > 0 && relay->outgoing_bytes > READ_BYTES))
-		return false;
-	before = MemoryContextSwitchTo(relay->outgoing_context);
-	mine = &relay->outgoing[relay->noutgoing++];
-	*mine = *row;
-	mine->topic = pstrdup(row->topic);
-	mine->key = row->key ? copy(row->key, VARSIZE_ANY(row->key)) : NULL;
-	mine->value = row->value ? copy(row->value, VARSIZE_ANY(row->value)) : NULL;
-	mine->headers = row->headers ? copy(row->headers, VARSIZE(row->headers)) : NULL;
-	mine->message_id = pstrdup(row->message_id);
-	relay->outgoing_bytes += (mine->key ? VARSIZE_ANY(mine->key) : 0) + (mine->value ? VARSIZE_ANY(mine->value) : 0) +
-		(mine->headers ? VARSIZE(mine->headers) : 0);
+	if (record_of_row(row, &out->record, &fault))
+	{
+		out->record.partition = partition;
+		out->sent = window_admit(&relay->window, lane, row->id, row->message_id, out->record.size, chosen);
+		reader->n++;
+		reader->bytes += out->record.size;
+		note_commit(relay, row->xmin);
+		flush_count(relay, row->id);
+	}
+	else
+		relay_refuse(relay, NULL, row, unpack_sql_state(fault.sqlstate), fault.text);
 	MemoryContextSwitchTo(before);
-
-	note_commit(relay, row->xmin);
-	flush_count(relay, row->id);
 	return true;
 }
 
 static bool
-take_new_row(const OutboxRow *row, void *arg)
+take_row(OutboxRow *row, void *arg)
 {
-	Relay	   *relay = arg;
+	Reading    *reading = arg;
+	Relay	   *relay = reading->relay;
+	Reader	   *reader = &relay->reader;
+	Lane	   *lane = NULL;
+	int32		partition = row->partition;
+	Fault		fault;
 
-	if (!take_row(relay, row))
+	reading->stopped_at = row->id;
+	if (reader->n == READ_ROWS || (reader->n > 0 && reader->bytes > READ_BYTES))
 		return false;
-	if (row->id > relay->last_id + 1)
-		gaps_note(relay->last_id + 1, row->id - 1, GetActiveSnapshot());
-	relay->last_id = row->id;
-	return true;
+	reading->last_seen = row->id;
+	if (window_has_row(row))
+		return true;
+	if (!record_row_is_possible(row, &fault))
+	{
+		relay_refuse(relay, NULL, row, unpack_sql_state(fault.sqlstate), fault.text);
+		return true;
+	}
+	if (row->stored_key)
+		row->key = DatumGetByteaPP(row->stored_key);
+	switch (window_judge(&relay->window, row, row->key, reading->left, &lane, &partition))
+	{
+		case WINDOW_ADMITTED:
+			return take_admitted(relay, row, lane, partition);
+		case WINDOW_TOO_MANY:
+			note_too_many(reader, row->id);
+			return true;
+		case WINDOW_FULL:
+			return false;
+		default:
+			return true;
+	}
 }
 
 static bool
-take_gap_row(const OutboxRow *row, void *arg)
+take_new_row(OutboxRow *row, void *arg)
 {
-	GapLookup  *lookup = arg;
+	Reader	   *reader = &((Reading *) arg)->relay->reader;
 
-	if (!take_row(lookup->relay, row))
+	if (!take_row(row, arg))
 		return false;
-	gap_found(lookup->gap, row->id);
+	if (row->id > reader->last_id + 1)
+		gaps_note(reader->last_id + 1, row->id - 1, GetActiveSnapshot());
+	reader->last_id = row->id;
 	return true;
 }
+
+/* ---- gaps, and what was left ---- */
 
 static bool
 look_up_gap(Relay *relay, Gap *gap)
 {
-	GapLookup	lookup = {relay, gap};
-	int64	   *firsts = palloc(MOST_RANGES * sizeof(int64));
-	int64	   *lasts = palloc(MOST_RANGES * sizeof(int64));
-	IdRange    *ranges = palloc(gap->nranges * sizeof(IdRange));
-	int			nranges = gap->nranges;
-	bool		all = true;
+	Reading		reading = {.relay = relay, .last_seen = gap->looked_up_to};
+	int64	   *firsts = palloc(gap->nranges * sizeof(int64));
+	int64	   *lasts = palloc(gap->nranges * sizeof(int64));
+	int			n = 0;
+	bool		all;
 
-	/* the gap's own ranges change while rows are found */
-	memcpy(ranges, gap->ranges, nranges * sizeof(IdRange));
-	for (int done = 0; done < nranges && all; done += MOST_RANGES)
+	for (int i = 0; i < gap->nranges; i++)
 	{
-		int			n = Min(nranges - done, MOST_RANGES);
-
-		for (int i = 0; i < n; i++)
-		{
-			firsts[i] = ranges[done + i].first;
-			lasts[i] = ranges[done + i].last;
-		}
-		all = catalog_outbox_read_ranges(MyJob->name, firsts, lasts, n, READ_ROWS + 1, take_gap_row, &lookup);
+		if (gap->ranges[i].last <= gap->looked_up_to)
+			continue;
+		firsts[n] = Max(gap->ranges[i].first, gap->looked_up_to + 1);
+		lasts[n++] = gap->ranges[i].last;
 	}
+	all = catalog_outbox_read_ranges(MyJob->name, firsts, lasts, n, READ_ROWS + 1, take_row, &reading);
+	gap_looked_up_to(gap, reading.last_seen);
 	pfree(firsts);
 	pfree(lasts);
-	pfree(ranges);
 	return all;
 }
 
-/*
- * Rows that should have been seen: the sequence was set back, say. Read all
- * from the start; what is in flight is not touched, as there is none.
- */
-static void
-start_over_if_rows_are_left(Relay *relay, bool found_none)
+/* False if that isn't all; what is new doesn't wait for it. */
+static bool
+read_gaps(Relay *relay)
 {
-	if (!found_none || relay->in_flight > 0 || relay->noutgoing > 0 || relay->refused != NIL || gaps_exist() ||
-		relay->last_id == catalog_outbox_id_before_all(MyJob->name) || mono_now() < relay->next_look ||
-		catalog_outbox_last_id(MyJob->name) == 0)
-		return;
-	ereport(LOG, (errmsg("nexus_kafka relay reads the outbox from its start: there are rows that it had passed"),
-				  errhidestmt(true)));
-	relay->last_id = catalog_outbox_id_before_all(MyJob->name);
-	relay->caught_up = false;
+	Gap		   *gap;
+
+	for (int i = 0; i < GAPS_AT_ONCE && (gap = gaps_next_to_look_up()) != NULL; i++)
+	{
+		if (!look_up_gap(relay, gap))
+			return false;
+		gap_looked_up(gap);
+	}
+	return gaps_next_to_look_up() == NULL;
 }
+
+static bool
+is_full(const Reader *reader)
+{
+	return reader->n == READ_ROWS || reader->bytes > READ_BYTES;
+}
+
+static void
+read_left_of(Relay *relay, Lane *lane)
+{
+	Reading		reading = {.relay = relay, .left = lane};
+	int			limit = Min(READ_ROWS, Max(lane->most, 10)) + 1;
+	int64		last;
+	int64		first = window_begin_left(lane, &last);
+	int			n = relay->reader.n;
+	bool		all;
+
+	reading.last_seen = first - 1;
+	all = catalog_outbox_read_topic(MyJob->name, lane->route->topic, first, last, limit, take_row, &reading);
+	if (!all)
+		window_end_left(lane, reading.last_seen + 1, last);
+	if (all && relay->reader.n == n)
+		window_delay_left(lane, NO_PROGRESS_MS);
+}
+
+static void
+read_left(Relay *relay)
+{
+	Lane	   *lane = NULL;
+	MonoTime	now = mono_now();
+
+	while (!is_full(&relay->reader) && (lane = window_next_left(now, lane)) != NULL)
+		read_left_of(relay, lane);
+}
+
+static void
+read_too_many(Relay *relay)
+{
+	Reader	   *reader = &relay->reader;
+	IdRange		range = reader->too_many;
+	Reading		reading = {.relay = relay, .last_seen = range.first - 1};
+
+	if (range.first > range.last || mono_now() < reader->too_many_due)
+		return;
+	reader->too_many = (IdRange) {PG_INT64_MAX, PG_INT64_MIN};
+	if (!catalog_outbox_read_ranges(MyJob->name, &range.first, &range.last, 1, READ_ROWS + 1, take_row, &reading))
+	{
+		reader->too_many.first = Min(reader->too_many.first, reading.last_seen + 1);
+		reader->too_many.last = range.last;
+	}
+}
+
+/* ---- ids that went back ---- */
+
+static Oid
+outbox_filenode(void)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(catalog_member(CATALOG_OUTBOX)));
+	Oid			filenode = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		filenode = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+		ReleaseSysCache(tuple);
+	}
+	return filenode;
+}
+
+static void
+start_over(Reader *reader)
+{
+	if (reader->last_id == catalog_outbox_id_before_all(MyJob->name))
+		return;
+	ereport(LOG, (errmsg("nexus_kafka relay reads the outbox from its start: its ids may have been given anew"),
+				  errhidestmt(true)));
+	reader->last_id = catalog_outbox_id_before_all(MyJob->name);
+	reader->caught_up = false;
+}
+
+/* TRUNCATE makes another file, and may start the ids again; so does ALTER SEQUENCE. */
+static void
+look_back(Reader *reader)
+{
+	Oid			filenode = outbox_filenode();
+	MonoTime	now = mono_now();
+
+	if (filenode != reader->filenode && reader->filenode != InvalidOid)
+		start_over(reader);
+	reader->filenode = filenode;
+	if (now < reader->next_look_back)
+		return;
+	if (catalog_outbox_last_given_id(MyJob->name) < reader->last_id &&
+		reader->last_id > catalog_outbox_id_before_all(MyJob->name))
+	{
+		start_over(reader);
+		reader->look_back_ms = Min(reader->look_back_ms * 2, LONGEST_LOOK_BACK_MS);
+	}
+	else
+		reader->look_back_ms = LOOK_BACK_MS;
+	reader->next_look_back = mono_after_ms(now, reader->look_back_ms);
+}
+
+/* ---- the transaction, and after it ---- */
 
 static void
 read_rows(Relay *relay)
 {
-	Gap		   *gap;
-	bool		all = true;
+	Reader	   *reader = &relay->reader;
+	Reading		reading = {.relay = relay};
+	bool		all;
 
-	gaps_advance(GetActiveSnapshot(), mono_now());
+	reader->flush_to = Max(reader->flush_to, commits_seen());
+	look_back(reader);
+	gaps_advance(GetActiveSnapshot());
 	flush_begin(relay);
-	while (all && (gap = gaps_next_to_look_up()) != NULL)
-	{
-		all = look_up_gap(relay, gap);
-		if (all)
-			gap_looked_up(gap);
-	}
-	if (all)
-		relay->caught_up = catalog_outbox_read_after(MyJob->name, relay->last_id, READ_ROWS + 1, take_new_row,
-													 relay);
-	else
-		relay->caught_up = false;
+	read_left(relay);
+	read_too_many(relay);
+	all = read_gaps(relay);
+	reader->caught_up = catalog_outbox_read_after(MyJob->name, reader->last_id, READ_ROWS + 1, take_new_row,
+												  &reading) && all;
 	gaps_forget_hopeless();
-	start_over_if_rows_are_left(relay, relay->caught_up && relay->noutgoing == 0);
 }
 
-/* ---- the transaction, and after it ---- */
+static void
+delete_acknowledged(const Settled *settled)
+{
+	OutboxKey  *keys = palloc(settled->n * sizeof(OutboxKey));
+
+	for (int i = 0; i < settled->n; i++)
+		keys[i] = (OutboxKey) {settled->acknowledged[i]->id, settled->acknowledged[i]->message_id};
+	catalog_outbox_delete(keys, settled->n);
+	pfree(keys);
+}
 
 static void
 exchange_body(void *arg)
@@ -198,14 +356,15 @@ exchange_body(void *arg)
 	ListCell   *lc;
 
 	exchange->phase = EXCHANGE_DELETES;
-	if (relay->nsettled > 0)
-		catalog_outbox_delete(relay->settled, relay->nsettled);
-	foreach(lc, relay->refused)
+	if (relay->settled.n > 0)
+		delete_acknowledged(&relay->settled);
+	foreach(lc, relay->settled.refused)
 	{
 		const Refusal *refusal = lfirst(lc);
 
-		catalog_outbox_bury(refusal->id, refusal->failure.name, refusal->failure.text);
+		catalog_outbox_bury(refusal->id, refusal->message_id, refusal->error_name, refusal->text);
 	}
+	exchange->refused = list_length(relay->settled.refused);
 	exchange->phase = EXCHANGE_READS;
 	if (exchange->read)
 		read_rows(relay);
@@ -213,21 +372,34 @@ exchange_body(void *arg)
 }
 
 static void
-forget_settled(Relay *relay)
+forget(Relay *relay, Sent *sent)
 {
-	ListCell   *lc;
+	flush_settle(relay, sent->id);
+	window_forget(sent);
+}
 
-	for (int i = 0; i < relay->nsettled; i++)
-		flush_settle(relay, relay->settled[i]);
-	foreach(lc, relay->refused)
-		flush_settle(relay, ((Refusal *) lfirst(lc))->id);
-	pg_atomic_fetch_add_u64(&MyJob->messages, relay->nsettled);
-	pg_atomic_fetch_add_u64(&MyJob->rows, relay->nsettled);
-	pg_atomic_fetch_add_u64(&MyJob->dead_letters, list_length(relay->refused));
-	pg_atomic_fetch_add_u64(&MyJob->refused, list_length(relay->refused));
-	relay->nsettled = 0;
-	relay->refused = NIL;
-	MemoryContextReset(relay->refused_context);
+static void
+forget_settled(Relay *relay, int refused)
+{
+	Settled    *settled = &relay->settled;
+
+	for (int i = 0; i < settled->n; i++)
+		forget(relay, settled->acknowledged[i]);
+	for (int i = 0; i < refused; i++)
+	{
+		const Refusal *refusal = linitial(settled->refused);
+
+		if (refusal->sent)
+			forget(relay, refusal->sent);
+		settled->refused = list_delete_first(settled->refused);
+	}
+	pg_atomic_fetch_add_u64(&MyJob->messages, settled->n);
+	pg_atomic_fetch_add_u64(&MyJob->rows, settled->n);
+	pg_atomic_fetch_add_u64(&MyJob->dead_letters, refused);
+	pg_atomic_fetch_add_u64(&MyJob->refused, refused);
+	settled->n = 0;
+	if (settled->refused == NIL)
+		MemoryContextReset(settled->refused_context);
 }
 
 bool
@@ -239,7 +411,7 @@ relay_exchange(Relay *relay, bool read)
 
 	if (worker_transaction(exchange_body, &exchange, context, &error))
 	{
-		forget_settled(relay);
+		forget_settled(relay, exchange.refused);
 		pg_atomic_fetch_add_u64(&MyJob->batches, 1);
 		job_condition_clear(MyJob, CONDITION_TRANSACTION_FAILS);
 		relay->retry_at = 0;

@@ -12,9 +12,9 @@ flush_note_request(Relay *relay)
 {
 	uint64		asked = pg_atomic_read_u64(&MyJob->asked);
 
-	if (relay->ticket == 0 && asked > pg_atomic_read_u64(&MyJob->answered))
+	if (relay->flush.ticket == 0 && asked > pg_atomic_read_u64(&MyJob->answered))
 	{
-		relay->new_ticket = asked;
+		relay->flush.new_ticket = asked;
 		relay->read_wanted = true;
 	}
 }
@@ -23,38 +23,40 @@ flush_note_request(Relay *relay)
 void
 flush_begin(Relay *relay)
 {
-	if (relay->new_ticket == 0)
+	if (relay->flush.new_ticket == 0)
 		return;
-	relay->ticket = relay->new_ticket;
-	relay->new_ticket = 0;
-	relay->flush_mark = catalog_outbox_last_id(MyJob->name);
-	relay->unsettled = relay->in_flight + relay->nsettled + list_length(relay->refused);
-	relay->caught_up = false;
+	relay->flush.ticket = relay->flush.new_ticket;
+	relay->flush.new_ticket = 0;
+	relay->flush.mark = catalog_outbox_last_given_id(MyJob->name);
+	relay->flush.unsettled = window_count_up_to(relay->flush.mark);
+	relay->reader.caught_up = false;
 	gaps_look_at_all();
+	window_look_at_all();
 }
 
 void
 flush_count(Relay *relay, int64 id)
 {
-	if (id <= relay->flush_mark)
-		relay->unsettled++;
+	if (id <= relay->flush.mark)
+		relay->flush.unsettled++;
 }
 
 void
 flush_settle(Relay *relay, int64 id)
 {
-	if (id <= relay->flush_mark)
-		relay->unsettled--;
+	if (id <= relay->flush.mark)
+		relay->flush.unsettled--;
 }
 
 void
 flush_answer(Relay *relay)
 {
-	if (relay->ticket == 0 || relay->unsettled > 0 || gaps_hold_back(relay->flush_mark) ||
-		(relay->last_id < relay->flush_mark && !relay->caught_up))
+	if (relay->flush.ticket == 0 || relay->flush.unsettled > 0 || relay->settled.refused != NIL || gaps_hold_back(relay->flush.mark) ||
+		window_holds_back(relay->flush.mark) || relay->reader.too_many.first <= relay->flush.mark ||
+		(relay->reader.last_id < relay->flush.mark && !relay->reader.caught_up))
 		return;
-	job_answer(MyJob, relay->ticket);
-	relay->ticket = 0;
-	relay->flush_mark = 0;
+	job_answer(MyJob, relay->flush.ticket);
+	relay->flush.ticket = 0;
+	relay->flush.mark = 0;
 	flush_note_request(relay);
 }

@@ -18,12 +18,11 @@
  * When any of these has ended (by a later snapshot), the gap is looked up under
  * that snapshot; when all have ended and it was looked up, it is forgotten: it
  * was a rolled-back transaction's. Gaps that wait for the same transactions are
- * one Gap, so each id is looked up once or twice, and memory is a pair of
- * numbers for each run of missing ids, however long a transaction stays open.
+ * one Gap, so each id is looked up once or twice.
  *
- * The same structure has the rows that must be read again at a later time,
- * because the broker couldn't take them yet. Nobody else fills those; they wait
- * for the clock.
+ * A gap has so many ranges of ids and no more, however long a transaction stays open:
+ * then what lies between two is taken into one. What was seen of it is found again, and
+ * the window knows it (window.c).
  */
 #include "nexus_kafka.h"
 
@@ -32,6 +31,8 @@
 #include "utils/snapmgr.h"
 
 #include "produce/produce.h"
+
+#define MOST_RANGES	256
 
 static MemoryContext gaps_context;
 static List *gaps = NIL;
@@ -48,6 +49,7 @@ add_gap(void)
 	MemoryContext before = MemoryContextSwitchTo(gaps_context);
 	Gap		   *gap = palloc0(sizeof(Gap));
 
+	gap->ranges = palloc((MOST_RANGES + 1) * sizeof(IdRange));
 	gaps = lappend(gaps, gap);
 	MemoryContextSwitchTo(before);
 	return gap;
@@ -59,88 +61,60 @@ free_gap(Gap *gap)
 	gaps = list_delete_ptr(gaps, gap);
 	if (gap->xids)
 		pfree(gap->xids);
-	if (gap->ranges)
-		pfree(gap->ranges);
+	pfree(gap->ranges);
 	pfree(gap);
 }
 
 /* ---- ranges ---- */
 
-static void
-reserve_range(Gap *gap)
-{
-	if (gap->nranges < gap->maxranges)
-		return;
-	gap->maxranges = gap->maxranges ? gap->maxranges * 2 : 8;
-	gap->ranges = gap->ranges
-		? repalloc_huge(gap->ranges, gap->maxranges * sizeof(IdRange))
-		: MemoryContextAlloc(gaps_context, gap->maxranges * sizeof(IdRange));
-}
-
 /* The first range that ends at id or later. */
 static int
 find_range(const Gap *gap, int64 id)
 {
-	int			low = 0;
-	int			high = gap->nranges;
+	int			at = gap->nranges;
 
-	while (low < high)
-	{
-		int			middle = low + (high - low) / 2;
-
-		if (gap->ranges[middle].last < id)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
+	while (at > 0 && gap->ranges[at - 1].last >= id)
+		at--;
+	return at;
 }
 
 static void
-insert_range(Gap *gap, int at, int64 first, int64 last)
+remove_range(Gap *gap, int at)
 {
-	reserve_range(gap);
-	memmove(&gap->ranges[at + 1], &gap->ranges[at], (gap->nranges - at) * sizeof(IdRange));
-	gap->ranges[at] = (IdRange) {first, last};
-	gap->nranges++;
+	memmove(&gap->ranges[at], &gap->ranges[at + 1], (gap->nranges - at - 1) * sizeof(IdRange));
+	gap->nranges--;
 }
 
-/* [first, last] has nothing in common with the gap. */
+/* Of two neighbours with the least between them, one is made. */
+static void
+merge_nearest(Gap *gap)
+{
+	int			nearest = 0;
+
+	for (int i = 1; i + 1 < gap->nranges; i++)
+		if (gap->ranges[i + 1].first - gap->ranges[i].last <
+			gap->ranges[nearest + 1].first - gap->ranges[nearest].last)
+			nearest = i;
+	gap->ranges[nearest].last = gap->ranges[nearest + 1].last;
+	remove_range(gap, nearest + 1);
+}
+
+/* Ranges that come to touch become one. */
 static void
 add_range(Gap *gap, int64 first, int64 last)
 {
-	int			at = find_range(gap, first);
+	int			at = find_range(gap, first > PG_INT64_MIN ? first - 1 : first);
 
-	if (at > 0 && gap->ranges[at - 1].last + 1 == first)
-		gap->ranges[at - 1].last = last;
-	else
-		insert_range(gap, at, first, last);
-}
-
-static void
-remove_id(Gap *gap, int64 id)
-{
-	int			at = find_range(gap, id);
-	IdRange    *range = &gap->ranges[at];
-
-	if (at == gap->nranges || range->first > id)
-		return;
-	if (range->first == id && range->last == id)
+	while (at < gap->nranges && gap->ranges[at].first - 1 <= last)
 	{
-		memmove(range, range + 1, (gap->nranges - at - 1) * sizeof(IdRange));
-		gap->nranges--;
+		first = Min(first, gap->ranges[at].first);
+		last = Max(last, gap->ranges[at].last);
+		remove_range(gap, at);
 	}
-	else if (range->first == id)
-		range->first++;
-	else if (range->last == id)
-		range->last--;
-	else
-	{
-		int64		last = range->last;
-
-		range->last = id - 1;
-		insert_range(gap, at + 1, id + 1, last);
-	}
+	memmove(&gap->ranges[at + 1], &gap->ranges[at], (gap->nranges - at) * sizeof(IdRange));
+	gap->ranges[at] = (IdRange) {first, last};
+	if (++gap->nranges > MOST_RANGES)
+		merge_nearest(gap);
 }
 
 /* ---- who may fill it ---- */
@@ -157,7 +131,7 @@ compare_xids(const void *a, const void *b)
 static bool
 waits_for(const Gap *gap, const TransactionId *xids, int nxids, TransactionId from, TransactionId to)
 {
-	return gap->due == 0 && !gap->look && gap->nxids == nxids &&
+	return !gap->look && gap->nxids == nxids &&
 		gap->unassigned_from == from && gap->unassigned_to == to &&
 		memcmp(gap->xids, xids, nxids * sizeof(TransactionId)) == 0;
 }
@@ -207,26 +181,14 @@ gaps_note(int64 first, int64 last, Snapshot snapshot)
 	pfree(xids);
 }
 
-void
-gaps_note_again(int64 id, MonoTime due)
+/* A look-up that is under way is done first, or a gap that changes often would never be. */
+static void
+look_up(Gap *gap)
 {
-	ListCell   *lc;
-	Gap		   *again = NULL;
-
-	/* what comes back within a second is read again together */
-	foreach(lc, gaps)
-	{
-		Gap		   *gap = lfirst(lc);
-
-		if (gap->due != 0 && gap->due <= due && gap->due > due - USECS_PER_SEC)
-			again = gap;
-	}
-	if (again == NULL)
-	{
-		again = add_gap();
-		again->due = due;
-	}
-	add_range(again, id, id);
+	gap->look_again = gap->look && gap->looked_up_to != PG_INT64_MIN;
+	if (!gap->look)
+		gap->looked_up_to = PG_INT64_MIN;
+	gap->look = true;
 }
 
 /* What the gap waits for, less what the snapshot sees ended. */
@@ -257,25 +219,18 @@ advance_gap(Gap *gap, Snapshot snapshot)
 		set_waiting(gap, left, n, from, to);
 		if (from == to)
 			gap->unassigned_from = gap->unassigned_to = InvalidTransactionId;
-		gap->look = true;
+		look_up(gap);
 	}
 	pfree(left);
 }
 
 void
-gaps_advance(Snapshot snapshot, MonoTime now)
+gaps_advance(Snapshot snapshot)
 {
 	ListCell   *lc;
 
 	foreach(lc, gaps)
-	{
-		Gap		   *gap = lfirst(lc);
-
-		if (gap->due == 0)
-			advance_gap(gap, snapshot);
-		else if (gap->due <= now)
-			gap->look = true;
-	}
+		advance_gap(lfirst(lc), snapshot);
 }
 
 /* For nexus_flush: what was committed before the call is found, whatever it waits for. */
@@ -285,8 +240,7 @@ gaps_look_at_all(void)
 	ListCell   *lc;
 
 	foreach(lc, gaps)
-		if (((Gap *) lfirst(lc))->due == 0)
-			((Gap *) lfirst(lc))->look = true;
+		look_up(lfirst(lc));
 }
 
 /* ---- looking up ---- */
@@ -302,10 +256,11 @@ gaps_next_to_look_up(void)
 	return NULL;
 }
 
+/* Up to there it was; the rest has to wait for room. */
 void
-gap_found(Gap *gap, int64 id)
+gap_looked_up_to(Gap *gap, int64 id)
 {
-	remove_id(gap, id);
+	gap->looked_up_to = id;
 }
 
 /* All of it was looked up. */
@@ -314,15 +269,14 @@ gap_looked_up(Gap *gap)
 {
 	Gap		   *same;
 
-	gap->look = false;
-	if (gap->due != 0 || gap->nranges == 0)
+	if (gap->look_again)
 	{
-		free_gap(gap);			/* what wasn't there any more was deleted */
+		gap->look_again = false;
+		gap->looked_up_to = PG_INT64_MIN;
 		return;
 	}
 
 	/* it may wait for the same as another now */
-	gap->look = true;
 	same = gap_waiting_for(gap->xids, gap->nxids, gap->unassigned_from, gap->unassigned_to);
 	gap->look = false;
 	if (same == NULL)
@@ -341,7 +295,7 @@ gaps_forget_hopeless(void)
 	{
 		Gap		   *gap = lfirst(lc);
 
-		if (gap->due == 0 && !gap->look && gap->nxids == 0 && gap->unassigned_from == gap->unassigned_to)
+		if (!gap->look && gap->nxids == 0 && gap->unassigned_from == gap->unassigned_to)
 		{
 			free_gap(gap);
 			gaps_forget_hopeless();
@@ -365,24 +319,8 @@ gaps_hold_back(int64 limit)
 	{
 		Gap		   *gap = lfirst(lc);
 
-		if ((gap->look || gap->due != 0) && gap->nranges > 0 && gap->ranges[0].first <= limit)
+		if (gap->look && gap->ranges[0].first <= limit)
 			return true;
 	}
 	return false;
-}
-
-MonoTime
-gaps_next_due(void)
-{
-	ListCell   *lc;
-	MonoTime	next = 0;
-
-	foreach(lc, gaps)
-	{
-		const Gap  *gap = lfirst(lc);
-
-		if (gap->due != 0 && (next == 0 || gap->due < next))
-			next = gap->due;
-	}
-	return next;
 }

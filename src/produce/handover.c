@@ -40,7 +40,7 @@
 static int
 in_flight(const Relay *relay)
 {
-	return relay->in_flight + relay->calls_in_flight;
+	return relay->in_flight + relay->calls.in_flight;
 }
 
 static MonoTime
@@ -48,15 +48,15 @@ closed_until(const Relay *relay)
 {
 	int64		longest = FIRST_CLOSED_US;
 
-	if (relay->round_trip > 0)
-		longest = Min(Max(PATIENCE * relay->round_trip, SHORTEST_CLOSED_US), LONGEST_CLOSED_US);
-	return relay->closed_since + longest;
+	if (relay->handover.round_trip > 0)
+		longest = Min(Max(PATIENCE * relay->handover.round_trip, SHORTEST_CLOSED_US), LONGEST_CLOSED_US);
+	return relay->handover.closed_since + longest;
 }
 
 static void
 note_round_trip(Relay *relay, int64 took)
 {
-	relay->round_trip += (took - relay->round_trip) / (relay->round_trip ? 8 : 1);
+	relay->handover.round_trip += (took - relay->handover.round_trip) / (relay->handover.round_trip ? 8 : 1);
 }
 
 /* Answers open it, or time. */
@@ -65,21 +65,21 @@ decide_open(Relay *relay, MonoTime now)
 {
 	int			waiting;
 
-	relay->stuck = Min(relay->stuck, in_flight(relay));
-	waiting = in_flight(relay) - relay->stuck;
-	if (waiting < relay->timed_below)
+	relay->handover.stuck = Min(relay->handover.stuck, in_flight(relay));
+	waiting = in_flight(relay) - relay->handover.stuck;
+	if (waiting < relay->handover.timed_below)
 	{
-		note_round_trip(relay, now - relay->closed_since);
-		relay->timed_below = 0;
+		note_round_trip(relay, now - relay->handover.closed_since);
+		relay->handover.timed_below = 0;
 	}
 	if (waiting < FEW)
 		return true;
 	if (now < closed_until(relay))
 		return false;
-	relay->stuck = in_flight(relay);
-	relay->timed_below = 0;
-	if (!relay->answered)		/* the broker is slower than it was, perhaps */
-		relay->round_trip = Max(relay->round_trip, now - relay->closed_since);
+	relay->handover.stuck = in_flight(relay);
+	relay->handover.timed_below = 0;
+	if (!relay->handover.answered)		/* the broker is slower than it was, perhaps */
+		relay->handover.round_trip = Max(relay->handover.round_trip, now - relay->handover.closed_since);
 	return true;
 }
 
@@ -87,7 +87,7 @@ decide_open(Relay *relay, MonoTime now)
 static bool
 may_come_back(const Relay *relay, MonoTime now)
 {
-	return relay->calls_in_flight == 0 && relay->last_calls > 1 && now < relay->comeback_until;
+	return relay->calls.in_flight == 0 && relay->handover.last_calls > 1 && now < relay->handover.comeback_until;
 }
 
 void
@@ -96,21 +96,21 @@ handover_look(Relay *relay)
 	MonoTime	now = mono_now();
 	uint64		wanted = 0;
 
-	relay->open = decide_open(relay, now);
-	if (!relay->open)
+	relay->handover.open = decide_open(relay, now);
+	if (!relay->handover.open)
 		wanted = PG_UINT64_MAX;
 	else if (may_come_back(relay, now))
-		wanted = relay->calls_seen + relay->last_calls;
+		wanted = relay->calls.seen + relay->handover.last_calls;
 	(void) pg_atomic_exchange_u64(&MyJob->calls_wanted, wanted);
-	relay->gathering = pg_atomic_read_u64(&MyJob->calls) < wanted;
+	relay->handover.gathering = pg_atomic_read_u64(&MyJob->calls) < wanted;
 }
 
 MonoTime
 handover_next_look(const Relay *relay)
 {
-	if (!relay->open)
+	if (!relay->handover.open)
 		return closed_until(relay);
-	return relay->gathering ? relay->comeback_until : 0;
+	return relay->handover.gathering ? relay->handover.comeback_until : 0;
 }
 
 void
@@ -120,13 +120,12 @@ handover_done(Relay *relay, int rows, int calls)
 
 	if (rows + calls == 0)
 		return;
-	relay->closed_since = mono_now();
-	relay->answered = false;
-	relay->timed_below = before <= relay->stuck ? Min(rows + calls, FEW) : 0;
-	relay->calls_went_last = rows == 0;
+	relay->handover.closed_since = mono_now();
+	relay->handover.answered = false;
+	relay->handover.timed_below = before <= relay->handover.stuck ? Min(rows + calls, FEW) : 0;
 	if (calls > 0)
-		relay->last_calls = calls;
-	if (calls > 0 || relay->caught_up)
+		relay->handover.last_calls = calls;
+	if (calls > 0 || relay->reader.caught_up)
 		kafka_producer_push(relay->link.client);
 }
 
@@ -136,5 +135,5 @@ handover_calls_answered(Relay *relay)
 {
 	MonoTime	now = mono_now();
 
-	relay->comeback_until = now + Min((now - relay->closed_since) / 2, LONGEST_COMEBACK_US);
+	relay->handover.comeback_until = now + Min((now - relay->handover.closed_since) / 2, LONGEST_COMEBACK_US);
 }

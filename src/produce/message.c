@@ -59,52 +59,16 @@ check_right(const char *topic, const char *connection)
 		refuse_topic(topic, connection);
 }
 
+/* They are made what the relay can send; raises if that can't be. */
 static void
-check_header_value(const char *name, const JsonbValue *v)
+check_headers(Message *message)
 {
-	if (v->type != jbvString && v->type != jbvNull)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the value of header \"%s\" must be a string, null, or an array of them", name)));
-}
+	Fault		fault;
 
-/* The size of the headers; raises if they aren't what the relay can send. */
-static Size
-check_headers(Jsonb *headers)
-{
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	v;
-	char	   *name = NULL;
-	bool		in_array = false;
-	Size		size = 0;
-
-	if (headers == NULL)
-		return 0;
-	if (!JB_ROOT_IS_OBJECT(headers))
+	if (!headers_flatten(message->headers, message->id, &message->flat, &fault))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers must be a JSON object of names and values")));
-	it = JsonbIteratorInit(&headers->root);
-	(void) JsonbIteratorNext(&it, &v, false);
-	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-		{
-			name = pnstrdup(v.val.string.val, v.val.string.len);
-			size += v.val.string.len;
-		}
-		else if (token == WJB_BEGIN_OBJECT || (token == WJB_BEGIN_ARRAY && in_array))
-			check_header_value(name, &v);
-		else if (token == WJB_BEGIN_ARRAY || token == WJB_END_ARRAY)
-			in_array = token == WJB_BEGIN_ARRAY;
-		else if (token == WJB_VALUE || token == WJB_ELEM)
-		{
-			check_header_value(name, &v);
-			size += v.type == jbvString ? v.val.string.len : 0;
-		}
-	}
-	return size;
+				(errcode(fault.sqlstate),
+				 errmsg("%s", fault.text)));
 }
 
 static Size
@@ -114,11 +78,12 @@ size_of(const struct varlena *bytes)
 }
 
 static void
-check_size(const Message *message)
+check_size(Message *message)
 {
-	Size		size = size_of(message->key) + size_of(message->value) + check_headers(message->headers) +
-		strlen(MESSAGE_ID_HEADER) + MESSAGE_ID_LENGTH;
+	Size		size;
 
+	check_headers(message);
+	size = size_of(message->key) + size_of(message->value) + message->flat.size;
 	if (size > nexus_max_message_bytes)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),

@@ -30,8 +30,8 @@ typedef struct NowRequest
 	int32		topic_size;		/* with its zero byte */
 	int32		key_size;		/* as varlena, 0: none */
 	int32		value_size;
-	int32		headers_size;
-	char		id[MESSAGE_ID_LENGTH + 1];
+	int32		headers_size;	/* flat, in UTF-8 */
+	int32		nheaders;
 } NowRequest;
 
 static int32
@@ -51,13 +51,11 @@ append(char *to, const void *data, int32 size)
 static NowRequest
 request_of(const Message *message)
 {
-	NowRequest	request = {
+	return (NowRequest)
+	{
 		message->partition, strlen(message->topic) + 1, varlena_size(message->key),
-		varlena_size(message->value), varlena_size(message->headers)
+		varlena_size(message->value), message->flat.flat.len, message->flat.n
 	};
-
-	strlcpy(request.id, message->id, sizeof(request.id));
-	return request;
 }
 
 static Size
@@ -67,82 +65,80 @@ request_size(const NowRequest *r)
 		MAXALIGN(r->value_size) + MAXALIGN(r->headers_size);
 }
 
-/* As a row of the outbox, which points into the request. */
-static OutboxRow
-row_of_request(char *request, int64 id)
+/* As a record, which points into the request. */
+static Record
+record_of_request(char *request)
 {
 	NowRequest *r = (NowRequest *) request;
-	OutboxRow	row = {.id = id, .partition = r->partition, .message_id = r->id};
+	Record		record = {.partition = r->partition, .nheaders = r->nheaders};
 	char	   *at = request + MAXALIGN(sizeof(NowRequest));
 
-	row.topic = at;
+	record.topic = at;
 	at += MAXALIGN(r->topic_size);
-	row.key = r->key_size ? (struct varlena *) at : NULL;
+	record.key = r->key_size ? (struct varlena *) at : NULL;
 	at += MAXALIGN(r->key_size);
-	row.value = r->value_size ? (struct varlena *) at : NULL;
+	record.value = r->value_size ? (struct varlena *) at : NULL;
 	at += MAXALIGN(r->value_size);
-	row.headers = r->headers_size ? (Jsonb *) at : NULL;
-	return row;
+	record.headers = at;
+	record.size = request_size(r);
+	return record;
 }
 
 /* ---- the relay ---- */
 
-/* False: librdkafka's queue is full. */
+/* False: it has to wait. *answered: that it can't be sent. */
+static bool
+admit_and_send(Relay *relay, char *request, int64 ticket, CallAnswer *answer, bool *answered)
+{
+	Record		record = record_of_request(request);
+	Sent	   *sent = window_admit_call(&relay->window, &record, ticket, &record.partition);
+	KafkaSendResult result;
+
+	if (sent == NULL)
+	{
+		relay->calls.waits = true;
+		return false;
+	}
+	result = send_record(relay->link.client, &record, sent, &answer->failure);
+	if (result == KAFKA_SEND_QUEUED)
+	{
+		relay->calls.in_flight++;
+		return true;
+	}
+	window_out(&relay->window, sent);
+	window_forget(sent);
+	if (result == KAFKA_SEND_FULL && relay->in_flight + relay->calls.in_flight > 0)
+		return false;
+	if (result == KAFKA_SEND_FULL)
+		kafka_failure_set(&answer->failure, -1, "the message is larger than librdkafka's queue");
+	*answered = true;
+	return true;
+}
+
+/* False: it has to wait. */
 static bool
 send_call(Relay *relay, Call *call)
 {
 	dsm_segment *segment;
 	char	   *request = call_map(call, &segment);
 	CallAnswer	answer = {0};
-	KafkaSendResult result = KAFKA_SEND_FAILED;
-	OutboxRow	row;
-	MemoryContext before;
+	MemoryContext before = MemoryContextSwitchTo(relay->record_context);
+	bool		answered = request == NULL;
+	bool		taken = true;
 
 	if (request)
-	{
-		before = MemoryContextSwitchTo(relay->record_context);
-		row = row_of_request(request, call_ticket(call));
-		result = relay_send_row(relay, &row, &answer.failure);
-		MemoryContextSwitchTo(before);
-		MemoryContextReset(relay->record_context);
-	}
+		taken = admit_and_send(relay, request, call_ticket(call), &answer, &answered);
 	else
 		kafka_failure_set(&answer.failure, -1, "the caller is gone");
 	call_unmap(segment);
-	if (result == KAFKA_SEND_QUEUED)
-	{
-		relay->calls_in_flight++;
-		relay->joined_by_calls = true;
-	}
-	else if (result == KAFKA_SEND_FAILED)
+	MemoryContextSwitchTo(before);
+	MemoryContextReset(relay->record_context);
+	if (answered)
 		call_answer(call, &answer);
-	return result != KAFKA_SEND_FULL;
+	return taken;
 }
 
-/*
- * As with rows (send.c), a broker refuses batches, for one message's sake. A call
- * that wasn't alone is sent once more, alone; and none joins a group of suspects,
- * but they take turns. What is stuck (handover.c) isn't waited for, or a partition
- * without a leader would hold up all calls; so a call may be refused for its sake.
- */
-static bool
-may_take(const Relay *relay)
-{
-	if (relay->calls_to_isolate > 0 || (relay->call_is_alone && relay->calls_in_flight > 0))
-		return relay->in_flight + relay->calls_in_flight <= relay->stuck;
-	if (!relay_looks_for_culprit(relay))
-		return true;
-	return relay->in_flight == 0 && !(relay->calls_went_last && relay->noutgoing > 0);
-}
-
-bool
-now_keeps_rows_back(const Relay *relay)
-{
-	if (relay->calls_to_isolate > 0)
-		return true;
-	return relay->calls_in_flight > 0 && (relay->call_is_alone || relay_looks_for_culprit(relay));
-}
-
+/* Those that have to wait are looked at again when anything was answered. */
 void
 now_take_calls(Relay *relay)
 {
@@ -151,53 +147,52 @@ now_take_calls(Relay *relay)
 	int			i = 0;
 	bool		left = false;
 
-	if (calls == relay->calls_seen || !relay->link.reachable || !may_take(relay) ||
-		(relay->gathering && relay->noutgoing == 0))
+	if (calls == relay->calls.seen || !relay->link.reachable ||
+		(relay->handover.gathering && relay->reader.n == 0))
 		return;
-	relay->call_is_alone = relay->calls_to_isolate > 0;
+	relay->calls.waits = false;
 	while ((call = call_take_next(&i)) != NULL)
 	{
-		/* of these there is one question at a time, and the others' wait is no concern of messages */
-		if (call->kind != CALL_PRODUCE)
-		{
-			if (!topics_take_call(relay, call))
-			{
-				call_put_back(call);
-				left = true;
-			}
-			continue;
-		}
-		if (!send_call(relay, call))
+		/* of questions there is one at a time, and the others' wait is no concern of messages */
+		if (!(call->kind == CALL_PRODUCE ? send_call(relay, call) : topics_take_call(relay, call)))
 		{
 			call_put_back(call);
-			return;				/* again when some are delivered */
-		}
-		if (relay->call_is_alone)
-		{
-			relay->calls_to_isolate--;
-			return;
+			left = left || call->kind != CALL_PRODUCE || !relay->calls.waits;
 		}
 	}
-	relay->calls_to_isolate = 0;
 	if (!left)
-		relay->calls_seen = calls;
+		relay->calls.seen = calls;
 }
 
 void
-now_answer(Relay *relay, const KafkaDelivery *delivery)
+now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery)
 {
-	Call	   *call = call_of_ticket(delivery->id);
+	Window	   *window = &relay->window;
+	Call	   *call = call_of_ticket(sent->id);
 	CallAnswer	answer = {.partition = delivery->partition,.offset = delivery->offset};
+	KafkaFate	fate = kafka_fate(delivery->code);
+	bool		again = false;
 
-	if (--relay->calls_in_flight == 0)
+	if (--relay->calls.in_flight == 0)
 		handover_calls_answered(relay);
+	if (fate == KAFKA_FATE_DELIVERED)
+		window_note_delivered(window, sent);
+	else if (fate == KAFKA_FATE_NO_TOPIC)
+		window_note_missing(window, sent);
+	else if (fate == KAFKA_FATE_BATCH_REFUSED && !window_was_alone(sent))
+	{
+		window_note_suspect(window, sent);
+		again = call != NULL;
+	}
+	window_out(window, sent);
+	window_forget(sent);
+	if (again || relay->calls.waits)
+		relay->calls.seen = 0;
 	if (call == NULL)
 		return;
-	if (kafka_fate(delivery->code) == KAFKA_FATE_BATCH_REFUSED && !relay->call_is_alone)
+	if (again)
 	{
 		call_put_back(call);
-		relay->calls_to_isolate++;
-		relay->calls_seen = 0;
 		return;
 	}
 	if (delivery->code != 0)
@@ -284,7 +279,7 @@ publish_now(const Message *message, Interval *timeout)
 	to = append(to + MAXALIGN(sizeof(request)), message->topic, request.topic_size);
 	to = append(to, message->key, request.key_size);
 	to = append(to, message->value, request.value_size);
-	(void) append(to, message->headers, request.headers_size);
+	(void) append(to, message->flat.flat.data, request.headers_size);
 
 	switch (call_and_wait(relay, deadline, &answer))
 	{

@@ -4,56 +4,23 @@
  *
  * With too few replicas in sync, or with a partition's leader gone while other
  * brokers are there, librdkafka tries again by itself for as long as it takes, and
- * tells nobody. So a mark is set from time to time: the rows that are in flight then
- * are counted until all of them are settled, and the next mark is set. If none of
- * them is for too long, nexus_status says so.
- *
- * A row is known by its id, and all up to the mark are counted: so is one whose
- * transaction committed late. It only puts the next mark off.
+ * tells nobody. So if anything has been in flight for too long without an
+ * acknowledgement of its partition, nexus_status says so.
  */
 #include "nexus_kafka.h"
-
 
 #include "produce/produce.h"
 
 #define OVERDUE_MS	10000
 
-void
-overdue_count(Relay *relay, int64 id)
-{
-	relay->highest_sent = Max(relay->highest_sent, id);
-	if (id > relay->overdue_mark)
-		return;
-	if (relay->marked++ == 0)	/* it has its time from now on, whenever the last one was settled */
-		relay->overdue_at = mono_in_ms(OVERDUE_MS);
-}
+static MonoTime watched;			/* the progress that is waited on */
 
-void
-overdue_settle(Relay *relay, int64 id)
+static MonoTime
+overdue_at(const Relay *relay)
 {
-	if (id > relay->overdue_mark)
-		return;
-	relay->marked--;
-	relay->overdue_at = mono_in_ms(OVERDUE_MS);
-}
-
-static bool
-is_overdue(const Relay *relay)
-{
-	return relay->marked > 0 && mono_now() >= relay->overdue_at;
-}
-
-static void
-set_mark(Relay *relay)
-{
-	relay->overdue_mark = relay->highest_sent;
-	relay->marked = relay->in_flight;
-	if (relay->marked == 0)
-		return;
-	relay->overdue_at = mono_in_ms(OVERDUE_MS);
-	/* what was complained of before is over */
-	if (relay->link.reachable)
-		kafka_client_forget_failure(relay->link.client);
+	if (relay->window.oldest == 0 || relay->in_flight == 0)
+		return 0;
+	return mono_after_ms(relay->window.oldest, OVERDUE_MS);
 }
 
 static void
@@ -63,23 +30,30 @@ report(Relay *relay)
 
 	job_condition_set(MyJob, CONDITION_UNACKNOWLEDGED,
 					  "a broker answers, but messages sent %d s ago are not acknowledged: too few replicas in sync or no leader, see nexus_topics()%s%s",
-				  OVERDUE_MS / 1000, last ? "; " : "", last ? last->text : "");
+					  OVERDUE_MS / 1000, last ? "; " : "", last ? last->text : "");
 }
 
 void
 overdue_watch(Relay *relay)
 {
-	if (relay->marked == 0)
-		set_mark(relay);
-	if (!is_overdue(relay) || !relay->link.reachable)
+	MonoTime	at = overdue_at(relay);
+
+	if (at != watched && at != 0 && relay->link.reachable)
+	{
+		kafka_client_forget_failure(relay->link.client);	/* what was complained of before is over */
+		watched = at;
+	}
+	if (at == 0 || mono_now() < at || !relay->link.reachable)
 		job_condition_clear(MyJob, CONDITION_UNACKNOWLEDGED);
 	else if (!job_condition_is_set(MyJob, CONDITION_UNACKNOWLEDGED))
 		report(relay);
 }
 
-/* When to look again; 0: no need. What is overdue and can't be reported is when something else changes. */
+/* When to look again; what is overdue and can't be reported is when something else changes. */
 MonoTime
 overdue_next_look(const Relay *relay)
 {
-	return relay->marked > 0 && !is_overdue(relay) ? relay->overdue_at : 0;
+	MonoTime	at = overdue_at(relay);
+
+	return at > mono_now() ? at : 0;
 }

@@ -7,8 +7,10 @@
  * message.c	a message from the arguments of the SQL functions
  * produce.c	nexus_produce: into the outbox
  * now.c		nexus_produce_now: past it, with the broker's answer
+ * record.c		a row of the outbox as a record, with all checks
  * gaps.c		ids of the outbox that are still to be looked up
  * relay.c		the worker that publishes the outbox: its loop
+ * window.c		what may be in flight, by topic and partition, and what is left till then
  * handover.c	when what waits is handed to librdkafka
  * exchange.c	its transaction: settled rows are deleted, new ones read
  * send.c		rows to the broker, acknowledgements and refusals back
@@ -22,6 +24,7 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "lib/ilist.h"
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #include "utils/snapshot.h"
@@ -48,6 +51,14 @@ extern void contract_enrich(Jsonb *payload, const char *message_id, StringInfo j
 
 /* ---- message.c ---- */
 
+/* Of a message, in UTF-8, with its id among them (record.c). */
+typedef struct Headers
+{
+	StringInfoData flat;
+	int			n;
+	Size		size;			/* what they count for in the message's */
+} Headers;
+
 typedef struct Message
 {
 	const char *connection;		/* "": the default one */
@@ -57,6 +68,7 @@ typedef struct Message
 	bytea	   *value;			/* NULL: a tombstone */
 	Jsonb	   *headers;		/* NULL: none */
 	char		id[MESSAGE_ID_LENGTH + 1];
+	Headers		flat;			/* the headers as they are sent */
 } Message;
 
 /*
@@ -72,18 +84,43 @@ extern void message_of_bytea(FunctionCallInfo fcinfo, int connection, Message *m
 /* {"status":"accepted","messageId",…}; place: what "kafka" is, NULL: nothing */
 extern Datum message_answer(const Message *message, const char *text, Jsonb *place);
 
+/* ---- record.c ---- */
+
+/* Why a row can't be sent. */
+typedef struct Fault
+{
+	int			sqlstate;
+	char		text[256];
+} Fault;
+
+typedef struct Record
+{
+	const char *topic;
+	int32		partition;		/* -1: by the key */
+	struct varlena *key;		/* NULL: none */
+	struct varlena *value;		/* NULL: a tombstone */
+	const char *headers;		/* flat */
+	int			nheaders;
+	Size		size;
+} Record;
+
+/* False, and why, if they can't be sent; within a transaction, in the current context. */
+extern bool headers_flatten(Jsonb *jsonb, const char *message_id, Headers *headers, Fault *fault);
+
+/* Of a row that isn't loaded, by its sizes too; and of one that is possible, which is loaded. */
+extern bool record_row_is_possible(const OutboxRow *row, Fault *fault);
+extern bool record_of_row(OutboxRow *row, Record *record, Fault *fault);
+extern KafkaSendResult send_record(KafkaClient *client, const Record *record, void *opaque, KafkaFailure *failure);
+
 /* ---- gaps.c ---- */
 
-/*
- * Ids of the outbox that were not visible when ids beyond them were (a gap), or
- * whose row has to be read once more (again). See gaps.c.
- */
 typedef struct IdRange
 {
 	int64		first;
 	int64		last;
 } IdRange;
 
+/* Ids of the outbox that were not visible when ids beyond them were. */
 typedef struct Gap
 {
 	/* transactions that may yet fill it: these, and any from unassigned_from to unassigned_to - 1 */
@@ -92,12 +129,12 @@ typedef struct Gap
 	TransactionId unassigned_from;
 	TransactionId unassigned_to;
 
-	MonoTime due;			/* again: not before this time; 0: a gap */
 	bool		look;			/* to be looked up: something may have appeared */
+	int64		looked_up_to;	/* but not up to this id, again */
+	bool		look_again;		/* once that is done */
 
 	IdRange    *ranges;			/* ascending, apart */
 	int			nranges;
-	int			maxranges;
 } Gap;
 
 extern void gaps_init(MemoryContext context);
@@ -105,16 +142,13 @@ extern void gaps_init(MemoryContext context);
 /* Notes [first, last] as not visible to the snapshot. */
 extern void gaps_note(int64 first, int64 last, Snapshot snapshot);
 
-/* Notes an id whose row is to be read again at a time. */
-extern void gaps_note_again(int64 id, MonoTime due);
-
 /* Which gaps the snapshot may see filled; to be called before they are looked up. */
-extern void gaps_advance(Snapshot snapshot, MonoTime now);
+extern void gaps_advance(Snapshot snapshot);
 extern void gaps_look_at_all(void);
 
 /* The next gap to look up, or NULL; and what came of it. */
 extern Gap *gaps_next_to_look_up(void);
-extern void gap_found(Gap *gap, int64 id);
+extern void gap_looked_up_to(Gap *gap, int64 id);
 extern void gap_looked_up(Gap *gap);
 
 /* Forgets those that nothing can fill any more. */
@@ -122,93 +156,246 @@ extern void gaps_forget_hopeless(void);
 
 extern bool gaps_exist(void);
 
-/* True if an id <= limit is yet to be looked up, or to be read again. */
+/* True if an id <= limit is yet to be looked up. */
 extern bool gaps_hold_back(int64 limit);
-extern MonoTime gaps_next_due(void); /* 0: none */
+
+/* ---- window.c ---- */
+
+#define MOST_IN_FLIGHT		20000
+#define MOST_BYTES			(12 * 1024 * 1024)
+
+struct Route;
+
+typedef struct Lane
+{
+	struct Route *route;
+	int32		partition;
+
+	int			in_flight;		/* rows and calls; also what was admitted and not yet sent */
+	Size		bytes;
+	int			most;			/* that may be */
+	MonoTime	progress;		/* when anything of it came back, or the first went out */
+	bool		stalled;		/* not for a second */
+
+	/* what is left in the table; none: first_left is larger */
+	int64		first_left;
+	int64		last_left;
+	MonoTime	due;			/* not to be read before */
+	bool		again;			/* some of it was sent before */
+
+	/* while the culprit of a refused batch is looked for */
+	int			group;			/* so many go together */
+	int			handed_over;	/* since nothing was in flight */
+	int			suspects;		/* came back since the last look at it */
+	bool		group_closed;	/* none joins it any more */
+	bool		group_refused;
+	int			groups_passed;	/* in a row, of this size */
+	bool		call_went_last;	/* and not a row */
+
+	bool		is_busy;		/* something is in flight or left: then it is in the list of those */
+	dlist_node	node;
+} Lane;
+
+typedef struct Route
+{
+	char		topic[250];		/* the hash table's key */
+	bool		missing;
+	bool		seen;			/* something was acknowledged */
+	int			delay_ms;		/* between looks for a missing one */
+	Lane		any;			/* while its partitions aren't known */
+	Lane	  **partitions;
+	int			npartitions;
+	int			maxpartitions;
+	int			keyless;		/* where messages without a key go now */
+	int			nkeyless;
+} Route;
+
+/* A row or a call from its admission until what became of it is in the table. */
+typedef struct Sent
+{
+	int64		id;				/* a call's ticket is negative */
+	uint64		identity;
+	char	   *message_id;
+	Lane	   *lane;
+	Size		size;
+	bool		chosen;			/* its partition was, by us */
+	bool		is_out;			/* of the window: acknowledged or refused, say */
+} Sent;
+
+typedef struct Window
+{
+	Size		bytes;
+	int			stalled;		/* in flight in stalled lanes, as of the last look */
+	Size		stalled_bytes;
+	MonoTime	next_look;		/* 0: no need */
+	MonoTime	oldest;			/* progress of the lane that has waited for longest, 0: none waits */
+	bool		wants_partitions;	/* a topic's partitions are to be asked for */
+	char		why_again[256];
+	Route	   *last_route;
+	MonoTime	next_forget;
+	Route		no_route;
+	Lane		others;			/* of calls, where there are too many topics */
+} Window;
+
+typedef enum WindowVerdict
+{
+	WINDOW_ADMITTED,
+	WINDOW_LEFT,				/* noted as left in the table */
+	WINDOW_FULL,				/* likewise, and so will be the rest of the lane that is being read */
+	WINDOW_OTHERS,				/* none of the lane's that is being read */
+	WINDOW_TOO_MANY				/* topics that wait: not noted */
+} WindowVerdict;
+
+extern void window_init(Window *window);
+extern WindowVerdict window_judge(Window *window, const OutboxRow *row, const struct varlena *key, Lane *left,
+								  Lane **lane, int32 *partition);
+extern Sent *window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool chosen);
+extern Sent *window_admit_call(Window *window, const Record *record, int64 ticket, int32 *partition);
+extern Sent *window_find(int64 id, const char *message_id);
+extern bool window_has_row(const OutboxRow *row);
+extern int64 window_count_up_to(int64 limit);
+
+/* What became of it. Then it is out, and when the table has that, forgotten. */
+extern bool window_was_alone(const Sent *sent);
+extern void window_note_delivered(Window *window, Sent *sent);
+extern void window_note_missing(Window *window, Sent *sent);
+extern void window_note_no_partition(Window *window, Sent *sent);
+extern void window_note_again(Window *window, Sent *sent, int delay_ms);
+extern void window_note_suspect(Window *window, Sent *sent);
+
+/* Of what was admitted and not yet sent: was some of its lane refused? Then it is left in the table. */
+extern bool window_has_suspects(const Sent *sent);
+extern void window_leave(Sent *sent);
+
+extern void window_out(Window *window, Sent *sent);
+extern void window_forget(Sent *sent);
+
+/* After what came back was noted, and from time to time. */
+extern void window_watch(Window *window);
+
+/* The lanes of which what is left may be read now; its range is taken, and what is not read of it given back. */
+extern Lane *window_next_left(MonoTime now, const Lane *after);
+extern int64 window_begin_left(Lane *lane, int64 *last);
+extern void window_end_left(Lane *lane, int64 first, int64 last);
+extern MonoTime window_next_due(MonoTime now);	/* 0: none */
+extern void window_delay_left(Lane *lane, int delay_ms);
+extern bool window_holds_back(int64 limit);
+extern void window_look_at_all(void);
+
+extern bool window_misses_topic(void);
+extern void window_take_topics(Window *window, const KafkaAnswer *answer);
 
 /* ---- what the relay's files share ---- */
 
 #define AGAIN_MS	1000		/* after trouble that passes */
 
+/* A row that was admitted, as it goes to librdkafka. */
+typedef struct Outgoing
+{
+	Sent	   *sent;			/* NULL: put back */
+	Record		record;
+} Outgoing;
+
+/* A row that is to be a dead letter. */
 typedef struct Refusal
 {
+	Sent	   *sent;			/* NULL: it was never admitted */
 	int64		id;
-	KafkaFailure failure;
+	char	   *message_id;		/* NULL: whatever it has */
+	char		error_name[64];
+	char		text[384];
 } Refusal;
+
+/* exchange.c: rows that were read, not yet handed to librdkafka */
+typedef struct Reader
+{
+	MemoryContext context;
+	Outgoing   *outgoing;
+	int			n;
+	int			next;			/* send.c */
+	Size		bytes;
+	XLogRecPtr	flush_to;		/* their commits are safe once all up to it is */
+
+	int64		last_id;		/* all ids up to it were read or are in a gap */
+	bool		caught_up;		/* nothing was left to read */
+	Oid			filenode;		/* of the outbox */
+	MonoTime	next_look_back;
+	int			look_back_ms;
+	IdRange		too_many;		/* rows of more topics than are kept apart */
+	MonoTime	too_many_due;
+} Reader;
+
+/* send.c: acknowledged and not yet deleted; refused and not yet in the dead letters */
+typedef struct Settled
+{
+	Sent	  **acknowledged;
+	int			n;
+	int			max;
+	List	   *refused;
+	MemoryContext refused_context;
+} Settled;
+
+/* flush.c */
+typedef struct Flush
+{
+	uint64		ticket;			/* request being served, 0: none */
+	uint64		new_ticket;
+	int64		mark;			/* everything up to it */
+	int64		unsettled;		/* rows up to it that were read and are not settled */
+} Flush;
+
+/* now.c */
+typedef struct Calls
+{
+	uint64		seen;			/* MyJob->calls when they were looked at */
+	int			in_flight;
+	bool		waits;			/* one for its lane */
+} Calls;
+
+/* handover.c */
+typedef struct Handover
+{
+	bool		open;			/* what waits may be handed over */
+	MonoTime	closed_since;	/* the last time that something was */
+	int			timed_below;	/* when so few of it are in flight it has taken a round trip; 0: not to be told */
+	int64		round_trip;		/* that, on average, in microseconds; 0: not known */
+	int			stuck;			/* in flight, not counted */
+	int			last_calls;		/* so many calls went together */
+	bool		gathering;		/* calls that wait have to wait for others, if nothing else is to be handed over */
+	MonoTime	comeback_until; /* at most */
+	bool		answered;		/* send.c: anything has been since */
+} Handover;
 
 typedef struct Relay
 {
 	KafkaLink	link;
 
 	/* relay.c: what it asks the broker now and then */
-	MonoTime next_question;
+	MonoTime	next_question;
+	MonoTime	next_topics;
 	bool		asked_topics;	/* the one under way: which are there? */
-	bool		topic_doubtful; /* a topic was not there */
 	int			topic_reloads;	/* worker_reloads when it was asked; nexus_kafka.topic may be another since */
 
-	/* read, not yet handed to librdkafka */
-	MemoryContext outgoing_context;
-	OutboxRow  *outgoing;
-	int			noutgoing;
-	int			next_outgoing;
-	size_t		outgoing_bytes;
-	XLogRecPtr	flush_to;		/* their commits are on disk from here on */
-
-	int64		last_id;		/* all ids up to it were read or are in a gap */
-	bool		caught_up;		/* nothing was left to read */
-	int			in_flight;
-
-	/* send.c: how much may be in flight together while the culprit of a refused batch is looked for */
-	int			group;
-	int			handed_over;	/* since nothing was in flight */
-	bool		joined_by_calls;	/* of nexus_produce_now, meanwhile */
-	int			suspects;		/* of refused batches, put back since the last look at it */
-	bool		group_refused;	/* some of what was handed over was */
-	int			groups_passed;	/* in a row, of this size */
-
-	/* now.c: likewise for calls */
-	uint64		calls_seen;		/* MyJob->calls when they were looked at */
-	int			calls_in_flight;
-	int			calls_to_isolate;	/* so many are sent alone */
-	bool		call_is_alone;	/* the one in flight was */
-	bool		calls_went_last;	/* and not rows */
-
-	/* handover.c */
-	bool		open;			/* what waits may be handed over */
-	MonoTime closed_since;	/* the last time that something was */
-	bool		answered;		/* anything has been since */
-	int			timed_below;	/* when so few of it are in flight it has taken a round trip; 0: not to be told */
-	int64		round_trip;		/* that, on average, in microseconds; 0: not known */
-	int			stuck;			/* in flight, not counted */
-	int			last_calls;		/* so many calls went together */
-	bool		gathering;		/* calls that wait have to wait for others, if nothing else is to be handed over */
-	MonoTime comeback_until; /* at most */
-
-	/* overdue.c */
-	int64		highest_sent;
-	int64		overdue_mark;	/* a row's id */
-	int			marked;			/* rows in flight up to it */
-	MonoTime overdue_at;		/* if none of them is settled until then */
-
-	/* acknowledged, not yet deleted; refused, not yet in the dead letters */
-	int64	   *settled;
-	int			nsettled;
-	int			maxsettled;
-	List	   *refused;
-	MemoryContext refused_context;
-	MemoryContext record_context;	/* reset with each row that is handed over */
-
+	/* relay.c: when it reads */
 	uint64		wakes_seen;		/* MyJob->wakes when it was last wanted to read */
 	bool		read_wanted;
-	MonoTime next_look;
-	MonoTime coalesce_until;	/* rows came a moment ago: let some more gather */
-	MonoTime retry_at;		/* the exchange failed: not before */
+	bool		woken;			/* since it has read */
+	MonoTime	next_look;
+	MonoTime	coalesce_until;	/* rows came a moment ago: let some more gather */
+	MonoTime	retry_at;		/* the exchange failed: not before */
 
-	/* nexus_flush */
-	uint64		ticket;			/* request being served, 0: none */
-	uint64		new_ticket;
-	int64		flush_mark;		/* everything up to it */
-	int64		unsettled;		/* rows up to it that were read and are not settled */
+	Reader		reader;
+	Window		window;
+	Settled		settled;
+	Flush		flush;
+	Calls		calls;
+	Handover	handover;
+
+	/* send.c */
+	int			in_flight;		/* rows that librdkafka has */
+	MonoTime	unsafe_since;	/* what is read waits for the synchronous standbys, 0: it doesn't */
+	MonoTime	next_safe_look;
+	MemoryContext record_context;	/* reset with each row that is handed over */
 } Relay;
 
 /* ---- exchange.c ---- */
@@ -226,21 +413,19 @@ extern void relay_send_init(Relay *relay);
 extern bool relay_has_room(const Relay *relay);
 extern void relay_send(Relay *relay);
 extern void relay_take_deliveries(Relay *relay);
-extern void relay_nothing_is_put_back(void);
 
-/* It is sending in groups (send.c). */
-extern bool relay_looks_for_culprit(const Relay *relay);
-extern KafkaSendResult relay_send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure);
+/* It is to be a dead letter; sent NULL: the row was never admitted. */
+extern void relay_refuse(Relay *relay, Sent *sent, const OutboxRow *row, const char *error_name, const char *text);
+extern MonoTime relay_next_safe_look(const Relay *relay);	/* 0: no need */
 
 /* ---- now.c ---- */
 extern void now_take_calls(Relay *relay);
-extern void now_answer(Relay *relay, const KafkaDelivery *delivery);
-extern bool now_keeps_rows_back(const Relay *relay);
+extern void now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery);
 extern void now_answer_left_over(void);
 
 /* ---- handover.c ---- */
 
-/* Sets relay->open and relay->gathering; whoever calls from then on wakes the relay, if it has to know. */
+/* Sets open and gathering; whoever calls from then on wakes the relay, if it has to know. */
 extern void handover_look(Relay *relay);
 extern MonoTime handover_next_look(const Relay *relay);	/* 0: no need */
 
@@ -257,17 +442,14 @@ extern void flush_note_request(Relay *relay);
 extern void flush_begin(Relay *relay);
 extern void flush_answer(Relay *relay);
 
-/* A row was read; a row that was read is settled. */
+/* A row was read; one that was read is settled, or left in the table. */
 extern void flush_count(Relay *relay, int64 id);
 extern void flush_settle(Relay *relay, int64 id);
 
 /* ---- overdue.c ---- */
 
-/* A row was handed to librdkafka; what became of it is known. */
-extern void overdue_count(Relay *relay, int64 id);
-extern void overdue_settle(Relay *relay, int64 id);
 extern void overdue_watch(Relay *relay);
 
-extern MonoTime overdue_next_look(const Relay *relay);
+extern MonoTime overdue_next_look(const Relay *relay);	/* 0: no need */
 
 #endif							/* NEXUS_PRODUCE_H */

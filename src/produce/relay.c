@@ -31,8 +31,11 @@
 #define ASK_TIMEOUT_MS		5000
 #define LOOK_AGAIN_MS		60000
 #define LOOK_AT_BROKER_MS	20000
+#define LOOK_AT_TOPICS_MS	60000
+#define LOOK_FOR_TOPIC_MS	3000
 #define LOOK_AT_GAPS_MS		10000
 #define LAST_WORDS_MS		500
+#define QUEUE_KBYTES		32768	/* of librdkafka's, besides two of the largest messages */
 
 PGDLLEXPORT void nexus_relay_main(Datum arg);
 
@@ -40,18 +43,30 @@ static Relay relay;
 
 /*
  * A broker that hangs tells nothing, so it is asked now and then. By name the broker
- * must not be asked for the topic: it might make it. So until it is there, it is
- * looked for among all. nexus_kafka.topic is the default connection's.
+ * must not be asked for the topic: it might make it. So topics are looked for among all:
+ * nexus_kafka.topic, which is the default connection's, until it is there; those that
+ * rows wait for; and those whose partitions aren't known, or may be more by now.
  */
+static bool
+wants_topics(void)
+{
+	if (MyJob->name[0] == '\0' &&
+		(pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_reloads != worker_reloads))
+		return true;
+	return relay.window.wants_partitions || window_misses_topic() || mono_now() >= relay.next_topics;
+}
+
 static void
 ask(void)
 {
-	relay.asked_topics = MyJob->name[0] == '\0' &&
-		(pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_doubtful ||
-		 relay.topic_reloads != worker_reloads);
-	relay.topic_doubtful = false;
+	relay.asked_topics = wants_topics();
 	relay.topic_reloads = worker_reloads;
 	relay.next_question = mono_in_ms(LOOK_AT_BROKER_MS);
+	if (relay.asked_topics)
+	{
+		relay.next_topics = mono_in_ms(LOOK_AT_TOPICS_MS);
+		relay.window.wants_partitions = false;
+	}
 	if (!kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = relay.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
 		relay.link.next_probe = relay.next_question;	/* no memory */
 }
@@ -67,8 +82,23 @@ take_answer(const KafkaAnswer *answer)
 	link_alive(&relay.link);
 	if (link_probation(&relay.link) != 0)
 		relay.next_question = link_probation(&relay.link);
-	if (relay.asked_topics)
+	if (!relay.asked_topics)
+		return;
+	window_take_topics(&relay.window, answer);
+	if (MyJob->name[0] == '\0')
 		link_note_topic(answer);
+}
+
+static MonoTime
+next_question(void)
+{
+	if (!relay.link.reachable)
+		return relay.next_question;
+	if (relay.window.wants_partitions)
+		return mono_now();
+	if (window_misses_topic())
+		return Min(relay.next_question, mono_after_ms(relay.next_topics, LOOK_FOR_TOPIC_MS - LOOK_AT_TOPICS_MS));
+	return relay.next_question;
 }
 
 static void
@@ -84,49 +114,76 @@ watch_link(void)
 		kafka_answer_free(&answer);
 	}
 	if (!kafka_asking(relay.link.client) &&
-		(link_probe_due(&relay.link) || mono_now() >= relay.next_question))
+		(link_probe_due(&relay.link) || mono_now() >= next_question()))
 		ask();
+}
+
+/* When it is to read what it has left, or what is not to be known otherwise; in the past: at once. */
+static MonoTime
+next_reading(MonoTime now)
+{
+	MonoTime	next = relay.next_look;
+	MonoTime	due = window_next_due(now);
+
+	if (window_next_left(now, NULL))
+		return now;
+	if (due != 0)
+		next = Min(next, due);
+	if (relay.reader.too_many.first <= relay.reader.too_many.last)
+		next = Min(next, relay.reader.too_many_due);
+	return next;
 }
 
 static void
 work(void)
 {
 	MonoTime	now = mono_now();
-	MonoTime	due = gaps_next_due();
 	uint64		wakes = pg_atomic_read_u64(&MyJob->wakes);
+	Settled    *settled = &relay.settled;
+	bool		woken = wakes != relay.wakes_seen;
 	bool		read;
 	bool		settle_now;
 
-	if (wakes != relay.wakes_seen || now >= relay.next_look || (due != 0 && now >= due))
+	relay.woken = relay.woken || woken;
+	if (woken || now >= next_reading(now))
 		relay.read_wanted = true;
 	relay.wakes_seen = wakes;
-	read = relay_has_room(&relay) && (relay.read_wanted || !relay.caught_up);
-	settle_now = relay.nsettled >= DELETE_ROWS || relay.refused != NIL ||
-		(relay.nsettled > 0 && (relay.in_flight == 0 || relay.retry_at != 0));
-	if (now < relay.retry_at || (relay.caught_up && now < relay.coalesce_until) || !(read || settle_now))
+	read = relay_has_room(&relay) && (relay.read_wanted || !relay.reader.caught_up);
+	settle_now = settled->n >= DELETE_ROWS || settled->refused != NIL ||
+		(settled->n > 0 && (relay.in_flight <= relay.window.stalled || relay.retry_at != 0));
+	if (now < relay.retry_at || (relay.reader.caught_up && now < relay.coalesce_until) || !(read || settle_now))
 		return;
 	if (!relay_exchange(&relay, read) || !read)
 		return;
 	relay.read_wanted = false;
-	if (relay.noutgoing > 0)
+	if (relay.reader.n > 0)
 		relay.coalesce_until = mono_after_ms(now, COALESCE_MS);
 	relay.next_look = mono_after_ms(now, gaps_exist() ? LOOK_AT_GAPS_MS : LOOK_AGAIN_MS);
-	if (gaps_next_due() == 0)
-		relay_nothing_is_put_back();
+	/* something was committed that isn't found: its id may be one that was passed */
+	if (relay.woken && relay.reader.n == 0)
+		relay.next_look = Min(relay.next_look, relay.reader.next_look_back);
+	relay.woken = false;
 }
 
 static void
 hand_over(void)
 {
 	int			rows = relay.in_flight;
-	int			calls = relay.calls_in_flight;
+	int			calls = relay.calls.in_flight;
 
 	handover_look(&relay);
-	if (!relay.open)
+	if (!relay.handover.open)
 		return;
 	now_take_calls(&relay);
 	relay_send(&relay);
-	handover_done(&relay, relay.in_flight - rows, relay.calls_in_flight - calls);
+	handover_done(&relay, relay.in_flight - rows, relay.calls.in_flight - calls);
+}
+
+/* The earlier one; 0: none. */
+static MonoTime
+earlier(MonoTime a, MonoTime b)
+{
+	return b != 0 && b < a ? b : a;
 }
 
 static long
@@ -134,23 +191,22 @@ sleep_time(void)
 {
 	MonoTime	now = mono_now();
 	MonoTime	next = mono_after_ms(now, LOOK_AGAIN_MS);
-	MonoTime	due = gaps_next_due();
 	long		timeout;
 
-	if (relay_has_room(&relay))
-		next = due != 0 ? Min(relay.next_look, due) : relay.next_look;
-	if (overdue_next_look(&relay) != 0)
-		next = Min(next, overdue_next_look(&relay));
-	if (handover_next_look(&relay) != 0)
-		next = Min(next, handover_next_look(&relay));
+	if (relay_has_room(&relay) && relay.retry_at == 0)
+		next = next_reading(now);
+	next = earlier(next, overdue_next_look(&relay));
+	next = earlier(next, handover_next_look(&relay));
+	next = earlier(next, relay_next_safe_look(&relay));
+	next = earlier(next, relay.window.next_look);
 	if (relay.retry_at != 0)
 		next = Min(next, relay.retry_at);
-	else if (relay.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.nsettled > 0))
+	else if (relay.reader.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.settled.n > 0))
 		next = relay.coalesce_until;
-	else if (relay_has_room(&relay) && (relay.read_wanted || !relay.caught_up))
+	else if (relay_has_room(&relay) && (relay.read_wanted || !relay.reader.caught_up))
 		return 0;
 	if (!kafka_asking(relay.link.client))
-		next = Min(next, relay.next_question);
+		next = Min(next, next_question());
 	timeout = mono_ms_between(now, next);
 	if (link_probe_timeout(&relay.link) >= 0)
 		timeout = Min(timeout, link_probe_timeout(&relay.link));
@@ -167,14 +223,14 @@ relay_last_words(void)
 	MonoTime	until = mono_in_ms(LAST_WORDS_MS);
 
 	SetConfigOption("lock_timeout", "200ms", PGC_USERSET, PGC_S_SESSION);
-	while (relay.in_flight > 0 && relay.link.reachable && mono_now() < until)
+	while (relay.in_flight > relay.window.stalled && relay.link.reachable && mono_now() < until)
 	{
 		(void) worker_wait(kafka_client_fd(relay.link.client),
 						   mono_ms_until(until));
 		kafka_client_serve(relay.link.client);
 		relay_take_deliveries(&relay);
 	}
-	if (relay.nsettled > 0 || relay.refused != NIL)
+	if (relay.settled.n > 0 || relay.settled.refused != NIL)
 		(void) relay_exchange(&relay, false);
 }
 
@@ -205,7 +261,7 @@ start(void)
 	SetConfigOption("enable_sort", "off", PGC_USERSET, PGC_S_SESSION);
 	relay_exchange_init(&relay);
 	relay_send_init(&relay);
-	relay.last_id = catalog_outbox_id_before_all(MyJob->name);
+	relay.reader.last_id = catalog_outbox_id_before_all(MyJob->name);
 	relay.read_wanted = true;
 	now_answer_left_over();
 }
@@ -213,15 +269,18 @@ start(void)
 void
 nexus_relay_main(Datum arg)
 {
-	KafkaSetting settings[1];
+	KafkaSetting settings[2];
 	char		max_bytes[16];
+	char		queue_kbytes[16];
 	int			opened_with = nexus_max_message_bytes;
 
 	worker_begin(arg, JOB_RELAY);
 	worker_connect();
 	start();
 	snprintf(max_bytes, sizeof(max_bytes), "%d", Max(opened_with, 1000) + 1024);
+	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d", QUEUE_KBYTES + 2 * (opened_with / 1024));
 	settings[0] = (KafkaSetting) {"message.max.bytes", max_bytes};
+	settings[1] = (KafkaSetting) {"queue.buffering.max.kbytes", queue_kbytes};
 	while (!link_open(&relay.link, MyJob->name, KAFKA_PRODUCER, settings, lengthof(settings)))
 		(void) worker_wait(-1, -1);
 	worker_last_words = relay_last_words;

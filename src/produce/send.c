@@ -1,293 +1,260 @@
 /*
  * send.c
  *		The rows that were read on their way through librdkafka: out as records, back
- *		as settled, refused, or to be read again.
+ *		as acknowledged, refused, or to be read again.
  *
- * The row's id travels as the message's opaque, so each delivery report is of
- * that very row. Nothing here touches the outbox.
+ * What was admitted (window.c) travels with the message as its opaque, so each delivery
+ * report is of that very row or call. Nothing here touches the outbox.
  *
- * A broker refuses a whole batch, as librdkafka makes them, for one message's
- * sake, or because together they are too large for the topic. So what was not
- * alone in flight when it was refused is a suspect only: it is put back, and
- * from then on rows are sent in groups, each when the one before is done. A
- * refused group halves the next, until the culprit stands alone; after some
- * that passed they are twice as large, until rows flow as ever.
+ * A broker refuses a whole batch, as librdkafka makes them, for one message's sake, or
+ * because together they are too large for the topic. So what was not alone of its
+ * partition in flight when it was refused is a suspect only, and is sent again.
  */
 #include "nexus_kafka.h"
 
-#include "access/xlog.h"
-#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
 #include "produce/produce.h"
 
-#define MOST_IN_FLIGHT		20000
+#define AGAIN_MS			1000	/* after trouble that passes */
 #define FIRST_SETTLED		2000
-#define NO_TOPIC_MS			3000
-#define PASSES_TO_DOUBLE	8		/* a size that is too large is not to be tried every other time */
+#define LONGEST_SAFE_LOOK_MS	10
+#define UNSAFE_MS			1000	/* until it is told that the standbys are waited for */
 
 void
 relay_send_init(Relay *relay)
 {
+	Settled    *settled = &relay->settled;
+
 	relay->record_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka record", ALLOCSET_DEFAULT_SIZES);
-	relay->refused_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka refused", ALLOCSET_SMALL_SIZES);
-	relay->group = MOST_IN_FLIGHT;
-	relay->maxsettled = FIRST_SETTLED;
-	relay->settled = MemoryContextAlloc(TopMemoryContext, relay->maxsettled * sizeof(int64));
-}
-
-/* ---- a row as a record ---- */
-
-static const char *
-utf8(const char *text, int len, size_t *utf8_len)
-{
-	char	   *converted = pg_server_to_any(text, len, PG_UTF8);
-
-	*utf8_len = converted == text ? len : strlen(converted);
-	return converted;
-}
-
-static void
-add_header(KafkaRecord *record, KafkaHeader **headers, const char *name, const JsonbValue *v)
-{
-	KafkaHeader *header;
-
-	if (record->nheaders % 8 == 0)
-		*headers = repalloc(*headers, (record->nheaders + 8) * sizeof(KafkaHeader));
-	header = &(*headers)[record->nheaders++];
-	header->name = name;
-	header->value = NULL;
-	header->value_len = 0;
-	if (v->type == jbvString)
-		header->value = utf8(v->val.string.val, v->val.string.len, &header->value_len);
-}
-
-/* An array is a repeated name. nexus_produce has checked that there is nothing else. */
-static void
-add_headers(KafkaRecord *record, KafkaHeader **headers, Jsonb *jsonb)
-{
-	JsonbIterator *it = JsonbIteratorInit(&jsonb->root);
-	JsonbIteratorToken token;
-	JsonbValue	v;
-	const char *name = NULL;
-	size_t		len;
-
-	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-		{
-			name = pnstrdup(v.val.string.val, v.val.string.len);
-			name = utf8(name, v.val.string.len, &len);
-		}
-		else if (token == WJB_VALUE || token == WJB_ELEM)
-			add_header(record, headers, name, &v);
-	}
-}
-
-KafkaSendResult
-relay_send_row(Relay *relay, const OutboxRow *row, KafkaFailure *failure)
-{
-	KafkaRecord record = {.id = row->id, .topic = row->topic, .partition = row->partition};
-	KafkaHeader *headers = palloc(8 * sizeof(KafkaHeader));
-	JsonbValue	id;
-
-	if (row->key)
-	{
-		record.key = VARDATA_ANY(row->key);
-		record.key_len = VARSIZE_ANY_EXHDR(row->key);
-	}
-	if (row->value)
-	{
-		record.value = VARDATA_ANY(row->value);
-		record.value_len = VARSIZE_ANY_EXHDR(row->value);
-	}
-	id.type = jbvString;
-	id.val.string.val = row->message_id;
-	id.val.string.len = strlen(row->message_id);
-	add_header(&record, &headers, MESSAGE_ID_HEADER, &id);
-	if (row->headers)
-		add_headers(&record, &headers, row->headers);
-	record.headers = headers;
-	return kafka_producer_send(relay->link.client, &record, failure);
+	settled->refused_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka refused", ALLOCSET_SMALL_SIZES);
+	settled->max = FIRST_SETTLED;
+	settled->acknowledged = MemoryContextAlloc(TopMemoryContext, settled->max * sizeof(Sent *));
 }
 
 /* ---- what became of a row ---- */
 
-/* To be read again. */
+/* It is left in the table, to be read again. */
 static void
-put_back(Relay *relay, int64 id, int delay_ms)
+put_back(Relay *relay, Sent *sent)
 {
-	gaps_note_again(id, mono_in_ms(delay_ms));
-	flush_settle(relay, id);	/* for the count: gaps_hold_back() knows of it now */
+	window_out(&relay->window, sent);
+	flush_settle(relay, sent->id);	/* for the count: the window knows what is left */
+	window_forget(sent);
 }
 
 static void
-note_again(Relay *relay, int64 id, int delay_ms, JobCondition condition, const char *reason)
+note_acknowledged(Relay *relay, Sent *sent)
 {
-	put_back(relay, id, delay_ms);
-	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
-	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, reason);
-	job_condition_set(MyJob, condition, "%s", reason);
+	Settled    *settled = &relay->settled;
+
+	if (settled->n == settled->max)
+	{
+		settled->max *= 2;
+		settled->acknowledged = repalloc(settled->acknowledged, settled->max * sizeof(Sent *));
+	}
+	settled->acknowledged[settled->n++] = sent;
+	window_out(&relay->window, sent);
 }
 
 void
-relay_nothing_is_put_back(void)
+relay_refuse(Relay *relay, Sent *sent, const OutboxRow *row, const char *error_name, const char *text)
 {
-	job_condition_clear(MyJob, CONDITION_TOPIC_MISSING);
-	job_condition_clear(MyJob, CONDITION_SENT_AGAIN);
-}
+	MemoryContext before = MemoryContextSwitchTo(relay->settled.refused_context);
+	Refusal    *refusal = palloc0(sizeof(Refusal));
+	const char *message_id = sent ? sent->message_id : row->message_id;
 
-static void
-note_settled(Relay *relay, int64 id)
-{
-	if (relay->nsettled == relay->maxsettled)
-	{
-		relay->maxsettled *= 2;
-		relay->settled = repalloc(relay->settled, relay->maxsettled * sizeof(int64));
-	}
-	relay->settled[relay->nsettled++] = id;
-}
-
-static void
-note_refused(Relay *relay, int64 id, const KafkaFailure *failure)
-{
-	MemoryContext before = MemoryContextSwitchTo(relay->refused_context);
-	Refusal    *refusal = palloc(sizeof(Refusal));
-
-	refusal->id = id;
-	refusal->failure = *failure;
-	relay->refused = lappend(relay->refused, refusal);
+	refusal->sent = sent;
+	refusal->id = sent ? sent->id : row->id;
+	refusal->message_id = message_id ? pstrdup(message_id) : NULL;
+	strlcpy(refusal->error_name, error_name, sizeof(refusal->error_name));
+	strlcpy(refusal->text, text, sizeof(refusal->text));
+	relay->settled.refused = lappend(relay->settled.refused, refusal);
 	MemoryContextSwitchTo(before);
-	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, failure->text);
+	if (sent)
+		window_out(&relay->window, sent);
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
 }
 
 static void
-note_suspect(Relay *relay, int64 id)
+note_trouble(const char *text)
 {
-	put_back(relay, id, 0);
 	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
-	relay->suspects++;
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
 }
 
 static void
-note_failed(Relay *relay, int64 id, const KafkaFailure *failure, bool alone)
+note_failed(Relay *relay, Sent *sent, const KafkaFailure *failure, bool alone)
 {
+	Window	   *window = &relay->window;
+
 	switch (kafka_fate(failure->code))
 	{
 		case KAFKA_FATE_DELIVERED:
 			Assert(false);
 			break;
 		case KAFKA_FATE_RETRY:
-			note_again(relay, id, AGAIN_MS, CONDITION_SENT_AGAIN, failure->text);
+			note_trouble(failure->text);
+			strlcpy(window->why_again, failure->text, sizeof(window->why_again));
+			window_note_again(window, sent, AGAIN_MS);
+			put_back(relay, sent);
 			break;
 		case KAFKA_FATE_NO_TOPIC:
-			relay->topic_doubtful = true;
-			note_again(relay, id, NO_TOPIC_MS, CONDITION_TOPIC_MISSING,
-					   "a topic of the outbox does not exist on the broker");
+			note_trouble("a topic of the outbox does not exist on the broker");
+			window_note_missing(window, sent);
+			put_back(relay, sent);
 			break;
 		case KAFKA_FATE_REFUSED:
-			note_refused(relay, id, failure);
+			if (sent->chosen && kafka_failure_is_no_partition(failure))
+			{
+				window_note_no_partition(window, sent);
+				put_back(relay, sent);
+			}
+			else
+				relay_refuse(relay, sent, NULL, failure->name, failure->text);
 			break;
 		case KAFKA_FATE_BATCH_REFUSED:
 			if (alone)
-				note_refused(relay, id, failure);
+				relay_refuse(relay, sent, NULL, failure->name, failure->text);
 			else
-				note_suspect(relay, id);
+			{
+				pg_atomic_fetch_add_u64(&MyJob->retries, 1);
+				window_note_suspect(window, sent);
+				put_back(relay, sent);
+			}
 			break;
 	}
 }
 
-/* ---- handing over, and what comes back ---- */
-
-static void
-forget_outgoing(Relay *relay)
-{
-	relay->noutgoing = relay->next_outgoing = 0;
-	relay->outgoing_bytes = 0;
-	MemoryContextReset(relay->outgoing_context);
-}
-
-/* Before what follows: what was put back is read again together with it, in order. */
-static void
-put_back_outgoing(Relay *relay)
-{
-	for (; relay->next_outgoing < relay->noutgoing; relay->next_outgoing++)
-		put_back(relay, relay->outgoing[relay->next_outgoing].id, 0);
-	forget_outgoing(relay);
-}
-
-static void
-adapt_group(Relay *relay)
-{
-	if (relay->suspects > 0)
-	{
-		relay->group = Max(Min(relay->group, relay->suspects) / 2, 1);
-		relay->suspects = 0;
-		relay->group_refused = true;
-		relay->groups_passed = 0;
-		put_back_outgoing(relay);
-	}
-	else if (relay->group < MOST_IN_FLIGHT && relay->in_flight == 0 && !relay->group_refused &&
-			 ++relay->groups_passed == PASSES_TO_DOUBLE)
-	{
-		relay->group = Min(relay->group * 2, MOST_IN_FLIGHT);
-		relay->groups_passed = 0;
-	}
-}
-
-bool
-relay_looks_for_culprit(const Relay *relay)
-{
-	return relay->group < MOST_IN_FLIGHT;
-}
+/* ---- handing over ---- */
 
 bool
 relay_has_room(const Relay *relay)
 {
-	return relay->noutgoing == 0 && relay->in_flight < MOST_IN_FLIGHT;
+	const Window *window = &relay->window;
+	int			in_flight = relay->in_flight + relay->calls.in_flight;
+
+	return relay->reader.n == 0 && (relay->link.reachable || in_flight == 0) &&
+		in_flight - window->stalled < MOST_IN_FLIGHT &&
+		(window->bytes <= window->stalled_bytes || window->bytes - window->stalled_bytes < MOST_BYTES);
+}
+
+/* Are the commits of what was read where a failover finds them? */
+static bool
+is_safe(Relay *relay)
+{
+	MonoTime	now = mono_now();
+
+	if (relay->unsafe_since != 0 && now < relay->next_safe_look)
+		return false;
+	if (commit_is_safe(relay->reader.flush_to))
+	{
+		relay->unsafe_since = 0;
+		job_condition_clear(MyJob, CONDITION_NOT_REPLICATED);
+		return true;
+	}
+	if (relay->unsafe_since == 0)
+		relay->unsafe_since = now;
+	relay->next_safe_look = mono_after_ms(now, Min((now - relay->unsafe_since) / 1000 + 1, LONGEST_SAFE_LOOK_MS));
+	if (now >= mono_after_ms(relay->unsafe_since, UNSAFE_MS) &&
+		!job_condition_is_set(MyJob, CONDITION_NOT_REPLICATED))
+		job_condition_set(MyJob, CONDITION_NOT_REPLICATED, "messages wait until a synchronous standby has them");
+	return false;
+}
+
+MonoTime
+relay_next_safe_look(const Relay *relay)
+{
+	return relay->unsafe_since != 0 && relay->reader.n > 0 ? relay->next_safe_look : 0;
+}
+
+static void
+forget_outgoing(Reader *reader)
+{
+	reader->n = reader->next = 0;
+	reader->bytes = 0;
+	MemoryContextReset(reader->context);
+}
+
+/* False: librdkafka has no room now. */
+static bool
+send_row(Relay *relay, const Outgoing *out)
+{
+	KafkaFailure failure;
+
+	switch (send_record(relay->link.client, &out->record, out->sent, &failure))
+	{
+		case KAFKA_SEND_QUEUED:
+			relay->in_flight++;
+			return true;
+		case KAFKA_SEND_FULL:
+			if (relay->in_flight + relay->calls.in_flight > 0)
+				return false;
+			relay_refuse(relay, out->sent, NULL, "_QUEUE_FULL", "the message is larger than librdkafka's queue");
+			return true;
+		default:
+			note_failed(relay, out->sent, &failure, true);
+			return true;
+	}
 }
 
 void
 relay_send(Relay *relay)
 {
+	Reader	   *reader = &relay->reader;
 	MemoryContext before;
 
-	if (now_keeps_rows_back(relay))
+	if (reader->n == 0 || !is_safe(relay))
 		return;
-	if (relay->in_flight == 0)
-	{
-		relay->handed_over = 0;
-		relay->joined_by_calls = relay->calls_in_flight > 0;
-		relay->group_refused = false;
-	}
-	else if (relay_looks_for_culprit(relay))
-		return;					/* one group at a time */
-	if (relay->next_outgoing < relay->noutgoing)
-		XLogFlush(relay->flush_to);
-
 	before = MemoryContextSwitchTo(relay->record_context);
-	for (; relay->next_outgoing < relay->noutgoing && relay->in_flight < relay->group; relay->next_outgoing++)
+	for (; reader->next < reader->n; reader->next++)
 	{
-		const OutboxRow *row = &relay->outgoing[relay->next_outgoing];
-		KafkaFailure failure;
-		KafkaSendResult result = relay_send_row(relay, row, &failure);
+		const Outgoing *out = &reader->outgoing[reader->next];
 
-		MemoryContextReset(relay->record_context);
-		if (result == KAFKA_SEND_FULL)
+		if (out->sent && !send_row(relay, out))
 			break;
-		if (result == KAFKA_SEND_QUEUED)
-		{
-			relay->in_flight++;
-			relay->handed_over++;
-			overdue_count(relay, row->id);
-		}
-		else
-			note_failed(relay, row->id, &failure, true);
+		MemoryContextReset(relay->record_context);
 	}
 	MemoryContextSwitchTo(before);
+	if (reader->next == reader->n)
+		forget_outgoing(reader);
+}
 
-	if (relay->next_outgoing == relay->noutgoing && relay->noutgoing > 0)
-		forget_outgoing(relay);
+/* ---- what comes back ---- */
+
+/* Before what follows: what was put back is read again together with it, in order. */
+static void
+put_back_outgoing(Relay *relay)
+{
+	Reader	   *reader = &relay->reader;
+
+	for (int i = reader->next; i < reader->n; i++)
+	{
+		Outgoing   *out = &reader->outgoing[i];
+
+		if (out->sent && window_has_suspects(out->sent))
+		{
+			window_leave(out->sent);
+			put_back(relay, out->sent);
+			out->sent = NULL;
+		}
+	}
+}
+
+static void
+take_row_back(Relay *relay, Sent *sent, int code)
+{
+	KafkaFailure failure;
+
+	relay->in_flight--;
+	if (code == 0)
+	{
+		window_note_delivered(&relay->window, sent);
+		note_acknowledged(relay, sent);
+		return;
+	}
+	kafka_failure_set(&failure, code, NULL);
+	note_failed(relay, sent, &failure, window_was_alone(sent));
 }
 
 void
@@ -296,34 +263,22 @@ relay_take_deliveries(Relay *relay)
 	const KafkaDelivery *deliveries;
 	size_t		n = kafka_producer_deliveries(relay->link.client, &deliveries);
 	bool		any_delivered = false;
-	bool		any_row = false;
 
 	for (size_t i = 0; i < n; i++)
 	{
-		KafkaFailure failure;
+		Sent	   *sent = (Sent *) (intptr_t) deliveries[i].id;
 
-		if (deliveries[i].id < 0)
-		{
-			any_delivered = any_delivered || deliveries[i].code == 0;
-			now_answer(relay, &deliveries[i]);
-			continue;
-		}
-		relay->in_flight--;
-		overdue_settle(relay, deliveries[i].id);
-		any_row = true;
-		if (deliveries[i].code == 0)
-		{
-			any_delivered = true;
-			note_settled(relay, deliveries[i].id);
-			continue;
-		}
-		kafka_failure_set(&failure, deliveries[i].code, NULL);
-		note_failed(relay, deliveries[i].id, &failure, relay->handed_over == 1 && !relay->joined_by_calls);
+		any_delivered = any_delivered || deliveries[i].code == 0;
+		if (sent->id < 0)
+			now_answer(relay, sent, &deliveries[i]);
+		else
+			take_row_back(relay, sent, deliveries[i].code);
 	}
-	relay->answered = relay->answered || n > 0;
+	relay->handover.answered = relay->handover.answered || n > 0;
 	if (any_delivered)
 		link_alive(&relay->link);
 	kafka_producer_forget_deliveries(relay->link.client);
-	if (any_row)
-		adapt_group(relay);
+	if (n > 0)
+		put_back_outgoing(relay);
+	window_watch(&relay->window);
 }

@@ -104,7 +104,7 @@ topics_answer(Relay *relay, const KafkaAnswer *answer)
 	if (asked_for == 0)
 		return false;
 	asked_for = 0;
-	relay->calls_seen = 0;		/* others may wait */
+	relay->calls.seen = 0;		/* others may wait */
 	if (call && call->kind == CALL_TOPICS && answer->failure.code == 0)
 	{
 		before = MemoryContextSwitchTo(relay->record_context);
@@ -114,6 +114,8 @@ topics_answer(Relay *relay, const KafkaAnswer *answer)
 		MemoryContextSwitchTo(before);
 		MemoryContextReset(relay->record_context);
 	}
+	if (call && call->kind == CALL_CREATE_TOPIC)
+		window_look_at_all();	/* rows for it may wait */
 	if (call)
 		call_answer(call, &reply);
 	return true;

@@ -95,7 +95,7 @@ typedef enum JobCondition
 	CONDITION_KEEPS_ENDING,		/* children.c: the worker does */
 	CONDITION_UNREACHABLE,		/* link.c: no broker answers */
 	CONDITION_NOT_ALLOWED,		/* link.c: the broker says so */
-	CONDITION_TOPIC_MISSING,	/* ingest.c, send.c */
+	CONDITION_TOPIC_MISSING,	/* ingest.c, window.c */
 	CONDITION_GROUP_IN_USE,		/* start.c: the consumer group to go on from has members */
 	CONDITION_STALE_BROKER,		/* stale.c: partitions are lacking in what brokers tell, which may be out of date */
 	CONDITION_PARTITION_FAILS,	/* ingest.c: it can't be read */
@@ -104,7 +104,8 @@ typedef enum JobCondition
 	CONDITION_BLOCKED,			/* blocked.c: a transaction waits for a lock */
 	CONDITION_NO_LEADER,		/* ingest.c */
 	CONDITION_UNACKNOWLEDGED,	/* overdue.c: the broker answers, and acknowledges nothing */
-	CONDITION_SENT_AGAIN,		/* send.c: the broker could not take rows now */
+	CONDITION_NOT_REPLICATED,	/* send.c: what is committed waits for the synchronous standbys */
+	CONDITION_SENT_AGAIN,		/* window.c: the broker could not take rows now */
 	CONDITION_STARTING,			/* process.c, link.c, supervisor.c: it is on its way */
 	CONDITION_REMARK,			/* broker.c, ingest.c: it runs, and there is something to say of it */
 } JobCondition;

@@ -1,0 +1,732 @@
+/*
+ * window.c
+ *		What may be in flight, by topic and partition; and what is left in the table till then.
+ *
+ * A lane is a partition, or all of a topic while its partitions aren't known. Each admits
+ * rows by itself, so that what holds up one holds up no other:
+ *	- Before anything of it was acknowledged, few are in flight: it may have no leader, or
+ *	  not be there at all.
+ *	- Where nothing is acknowledged for a second, it is stalled, and takes no more. What it
+ *	  has in flight doesn't count for what all may have.
+ *	- A topic that is missing gets one row to find out, after 1 s to 30 s, or at once when
+ *	  the broker tells of it.
+ *	- While the culprit of a refused batch is looked for, it takes rows in groups, each when
+ *	  the one before is done. A refused group halves the next, until the culprit stands
+ *	  alone; after some that passed they are twice as large, until rows flow as ever.
+ *
+ * What isn't admitted is left in the table. Of it a lane knows the first and the last id,
+ * and reads it again, in order, before anything newer. So a message never overtakes one of
+ * its partition that has to be sent again, and memory doesn't grow with what waits. The
+ * range may have rows of others in it, or such that are in flight: all of those are known.
+ *
+ * Which partition a row with a key goes to is reckoned as librdkafka does. One without a key
+ * is given a partition that moves.
+ */
+#include "nexus_kafka.h"
+
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+
+#include "produce/produce.h"
+
+#define MOST_ROUTES			5000
+#define FIRST_WINDOW		100		/* rows of a lane before any was acknowledged */
+#define STALL_MS			1000
+#define MISSING_MS			1000	/* the first time, then twice as long */
+#define LONGEST_MISSING_MS	30000
+#define PASSES_TO_DOUBLE	8		/* a size that is too large is not to be tried every other time */
+#define KEYLESS_RUN			100		/* messages without a key that go to one partition, before the next */
+
+static MemoryContext window_context;
+static HTAB *routes;
+static HTAB *sent_rows;
+static dlist_head busy;			/* lanes with something in flight or left */
+
+typedef struct SentKey
+{
+	int64		id;
+	uint64		identity;		/* hash of the message id */
+} SentKey;
+
+static void lane_init(Lane *lane, Route *route);
+
+void
+window_init(Window *window)
+{
+	HASHCTL		info = {.keysize = sizeof(((Route *) 0)->topic), .entrysize = sizeof(Route)};
+	HASHCTL		sent_info = {.keysize = sizeof(SentKey), .entrysize = sizeof(Sent)};
+
+	StaticAssertStmt(offsetof(Sent, identity) == offsetof(SentKey, identity), "a Sent begins with its key");
+	window_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka window", ALLOCSET_DEFAULT_SIZES);
+	info.hcxt = sent_info.hcxt = window_context;
+	routes = hash_create("nexus_kafka routes", 64, &info, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	sent_rows = hash_create("nexus_kafka rows in flight", 4096, &sent_info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	dlist_init(&busy);
+	lane_init(&window->others, &window->no_route);
+}
+
+/* ---- lanes ---- */
+
+static void
+lane_init(Lane *lane, Route *route)
+{
+	memset(lane, 0, sizeof(*lane));
+	lane->route = route;
+	lane->most = FIRST_WINDOW;
+	lane->group = MOST_IN_FLIGHT;
+	lane->first_left = PG_INT64_MAX;
+	lane->last_left = PG_INT64_MIN;
+}
+
+static bool
+has_left(const Lane *lane)
+{
+	return lane->first_left <= lane->last_left;
+}
+
+static void
+note_busy(Lane *lane)
+{
+	if (lane->is_busy)
+		return;
+	lane->is_busy = true;
+	dlist_push_tail(&busy, &lane->node);
+}
+
+static bool
+is_idle(const Lane *lane)
+{
+	return lane->in_flight == 0 && !has_left(lane);
+}
+
+static bool
+looks_for_culprit(const Lane *lane)
+{
+	return lane->group < MOST_IN_FLIGHT;
+}
+
+/* ---- routes ---- */
+
+static bool
+route_is_idle(const Route *route)
+{
+	if (!is_idle(&route->any))
+		return false;
+	for (int i = 0; i < route->npartitions; i++)
+		if (!is_idle(route->partitions[i]))
+			return false;
+	return true;
+}
+
+static void
+forget_idle_routes(Window *window)
+{
+	HASH_SEQ_STATUS seq;
+	Route	   *route;
+
+	hash_seq_init(&seq, routes);
+	while ((route = hash_seq_search(&seq)) != NULL)
+	{
+		if (!route_is_idle(route) || route->any.is_busy)
+			continue;
+		for (int i = 0; i < route->maxpartitions; i++)
+			if (route->partitions[i]->is_busy || !is_idle(route->partitions[i]))
+				goto next;
+		for (int i = 0; i < route->maxpartitions; i++)
+			pfree(route->partitions[i]);
+		if (route->partitions)
+			pfree(route->partitions);
+		if (window->last_route == route)
+			window->last_route = NULL;
+		(void) hash_search(routes, route->topic, HASH_REMOVE, NULL);
+next:	;
+	}
+}
+
+/* NULL: there are too many already, all with something that waits. */
+static Route *
+route_of(Window *window, const char *topic)
+{
+	Route	   *route = window->last_route;
+	bool		found;
+
+	if (route && strcmp(route->topic, topic) == 0)
+		return route;
+	if (hash_get_num_entries(routes) >= MOST_ROUTES && mono_now() >= window->next_forget)
+	{
+		forget_idle_routes(window);
+		window->next_forget = mono_in_ms(STALL_MS);
+	}
+	route = hash_search(routes, topic,
+						hash_get_num_entries(routes) < MOST_ROUTES ? HASH_ENTER : HASH_FIND, &found);
+	if (route && !found)
+	{
+		memset((char *) route + sizeof(route->topic), 0, sizeof(Route) - sizeof(route->topic));
+		lane_init(&route->any, route);
+	}
+	window->last_route = route;
+	return route;
+}
+
+static Lane *
+next_open_lane(Route *route)
+{
+	for (int i = 0; i < route->npartitions; i++)
+	{
+		Lane	   *lane = route->partitions[route->keyless];
+
+		if (!lane->stalled && !has_left(lane) && route->nkeyless++ < KEYLESS_RUN)
+			return lane;
+		route->nkeyless = 0;
+		route->keyless = (route->keyless + 1) % route->npartitions;
+	}
+	return route->partitions[route->keyless];
+}
+
+/* *partition: which it is to be given, -1: librdkafka's choice. left: the lane that is being read, NULL: none. */
+static Lane *
+lane_of(Route *route, int32 wanted, const struct varlena *key, Lane *left, int32 *partition)
+{
+	Lane	   *lane = left;
+
+	*partition = wanted;
+	if (route->npartitions == 0 || wanted >= route->npartitions)
+		return &route->any;
+	if (wanted >= 0)
+		return route->partitions[wanted];
+	if (key)
+		return route->partitions[kafka_partition_of_key(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), route->npartitions)];
+	if (left == NULL || left == &route->any)
+		lane = next_open_lane(route);
+	*partition = lane->partition;
+	return lane;
+}
+
+/* All that is left of the topic, whatever partition it was for. */
+static void
+collect_left(Route *route)
+{
+	for (int i = 0; i < route->maxpartitions; i++)
+	{
+		int64		last;
+		int64		first = window_begin_left(route->partitions[i], &last);
+
+		window_end_left(&route->any, first, last);
+		route->any.due = Max(route->any.due, route->partitions[i]->due);
+	}
+}
+
+static void
+set_partitions(Route *route, int n)
+{
+	MemoryContext before = MemoryContextSwitchTo(window_context);
+
+	collect_left(route);
+
+	if (n > route->maxpartitions)
+	{
+		route->partitions = route->partitions
+			? repalloc(route->partitions, n * sizeof(Lane *)) : palloc(n * sizeof(Lane *));
+		for (int i = route->maxpartitions; i < n; i++)
+		{
+			route->partitions[i] = palloc(sizeof(Lane));
+			lane_init(route->partitions[i], route);
+			route->partitions[i]->partition = i;
+		}
+		route->maxpartitions = n;
+	}
+	route->npartitions = n;
+	route->keyless = 0;
+	MemoryContextSwitchTo(before);
+}
+
+/* ---- what is left in the table ---- */
+
+static void
+leave(Lane *lane, int64 id)
+{
+	if (lane != &lane->route->any && has_left(&lane->route->any))
+		lane = &lane->route->any;	/* in which there may be others of the lane, before it */
+	lane->first_left = Min(lane->first_left, id);
+	lane->last_left = Max(lane->last_left, id);
+	note_busy(lane);
+}
+
+static void
+leave_till(Lane *lane, int64 id, MonoTime due)
+{
+	leave(lane, id);
+	if (has_left(&lane->route->any))
+		lane = &lane->route->any;
+	lane->due = Max(lane->due, due);
+}
+
+static bool
+admits(const Lane *lane)
+{
+	return !lane->stalled && lane->in_flight < lane->most &&
+		(!looks_for_culprit(lane) || (lane->handed_over < lane->group && !lane->group_closed));
+}
+
+static bool
+may_read_left(const Lane *lane, MonoTime now)
+{
+	if (!has_left(lane) || now < lane->due)
+		return false;
+	if (lane == &lane->route->any)
+		return lane->route->npartitions > 0 || admits(lane);
+	return admits(lane) && !has_left(&lane->route->any);
+}
+
+Lane *
+window_next_left(MonoTime now, const Lane *after)
+{
+	dlist_iter	iter;
+	bool		passed = after == NULL;
+
+	dlist_foreach(iter, &busy)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (passed && may_read_left(lane, now))
+			return lane;
+		passed = passed || lane == after;
+	}
+	return NULL;
+}
+
+MonoTime
+window_next_due(MonoTime now)
+{
+	MonoTime	next = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &busy)
+	{
+		const Lane *lane = dlist_container(Lane, node, iter.cur);
+
+		if (has_left(lane) && lane->due > now && (next == 0 || lane->due < next))
+			next = lane->due;
+	}
+	return next;
+}
+
+int64
+window_begin_left(Lane *lane, int64 *last)
+{
+	int64		first = lane->first_left;
+
+	*last = lane->last_left;
+	lane->first_left = PG_INT64_MAX;
+	lane->last_left = PG_INT64_MIN;
+	return first;
+}
+
+/* The range from there on is still to be read. */
+void
+window_end_left(Lane *lane, int64 first, int64 last)
+{
+	if (first > last)
+		return;
+	lane->first_left = Min(lane->first_left, first);
+	lane->last_left = Max(lane->last_left, last);
+	note_busy(lane);
+}
+
+/* Nothing of it could be admitted. */
+void
+window_delay_left(Lane *lane, int delay_ms)
+{
+	if (has_left(lane))
+		lane->due = Max(lane->due, mono_in_ms(delay_ms));
+}
+
+bool
+window_holds_back(int64 limit)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &busy)
+	{
+		const Lane *lane = dlist_container(Lane, node, iter.cur);
+
+		if (has_left(lane) && lane->first_left <= limit)
+			return true;
+	}
+	return false;
+}
+
+/* For nexus_flush: whatever waits for its time is tried now. */
+void
+window_look_at_all(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &busy)
+		dlist_container(Lane, node, iter.cur)->due = 0;
+}
+
+/* ---- admitting a row ---- */
+
+bool
+window_has_row(const OutboxRow *row)
+{
+	return row->message_id && window_find(row->id, row->message_id) != NULL;
+}
+
+static SentKey
+key_of(int64 id, const char *message_id)
+{
+	return (SentKey)
+	{
+		id, hash_bytes_extended((const unsigned char *) message_id, strlen(message_id), 0)
+	};
+}
+
+Sent *
+window_find(int64 id, const char *message_id)
+{
+	SentKey		key = key_of(id, message_id);
+
+	return hash_search(sent_rows, &key, HASH_FIND, NULL);
+}
+
+/* Which lane the row goes by, and if it may now; left is the one that is being read, NULL: none. */
+WindowVerdict
+window_judge(Window *window, const OutboxRow *row, const struct varlena *key, Lane *left, Lane **lane,
+			 int32 *partition)
+{
+	Route	   *route = route_of(window, row->topic);
+
+	if (route == NULL)
+		return WINDOW_TOO_MANY;
+	*lane = lane_of(route, row->partition, key, left, partition);
+	if (left && *lane != left && left != &route->any)
+		return WINDOW_OTHERS;
+	if (!admits(*lane) || has_left(*lane) || (has_left(&route->any) && left != &route->any))
+	{
+		leave(*lane, row->id);
+		return *lane == left && (left != &route->any || route->npartitions == 0) ? WINDOW_FULL : WINDOW_LEFT;
+	}
+	return WINDOW_ADMITTED;
+}
+
+static void
+count_in(Lane *lane, Size size)
+{
+	if (lane->in_flight++ == 0)
+	{
+		lane->progress = mono_now();
+		lane->handed_over = 0;
+		lane->group_closed = false;
+		lane->group_refused = false;
+	}
+	lane->handed_over++;
+	lane->bytes += size;
+	note_busy(lane);
+}
+
+Sent *
+window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool chosen)
+{
+	SentKey		key = key_of(id, message_id);
+	bool		found;
+	Sent	   *sent = hash_search(sent_rows, &key, HASH_ENTER, &found);
+
+	Assert(!found);
+	sent->message_id = MemoryContextStrdup(window_context, message_id);
+	sent->lane = lane;
+	sent->size = size;
+	sent->chosen = chosen;
+	count_in(lane, size);
+	window->bytes += size;
+	return sent;
+}
+
+/* A call of nexus_produce_now; NULL: it has to wait. */
+Sent *
+window_admit_call(Window *window, const Record *record, int64 ticket, int32 *partition)
+{
+	Route	   *route = route_of(window, record->topic);
+	Lane	   *lane = route ? lane_of(route, record->partition, record->key, NULL, partition) : &window->others;
+	Sent	   *sent;
+
+	if (route == NULL)
+		*partition = record->partition;
+	if (looks_for_culprit(lane) && !lane->stalled &&
+		(lane->in_flight > 0 || (lane->call_went_last && has_left(lane))))
+		return NULL;
+	sent = MemoryContextAllocZero(window_context, sizeof(Sent));
+	sent->id = ticket;
+	sent->lane = lane;
+	sent->size = record->size;
+	count_in(lane, record->size);
+	lane->group_closed = looks_for_culprit(lane);
+	lane->call_went_last = true;
+	window->bytes += record->size;
+	return sent;
+}
+
+/* Was nothing else of the lane in flight with it? */
+bool
+window_was_alone(const Sent *sent)
+{
+	return sent->lane->handed_over == 1;
+}
+
+static void
+count_out(Window *window, Sent *sent)
+{
+	Lane	   *lane = sent->lane;
+
+	lane->in_flight--;
+	lane->bytes -= sent->size;
+	window->bytes -= sent->size;
+}
+
+/* It can't be sent as it is, or not yet, or is settled: it is no longer in flight. */
+void
+window_out(Window *window, Sent *sent)
+{
+	count_out(window, sent);
+	sent->is_out = true;
+}
+
+/* It may be read again. */
+void
+window_forget(Sent *sent)
+{
+	SentKey		key = {sent->id, sent->identity};
+
+	Assert(sent->is_out);
+	if (sent->id < 0)
+	{
+		pfree(sent);
+		return;
+	}
+	pfree(sent->message_id);
+	(void) hash_search(sent_rows, &key, HASH_REMOVE, NULL);
+}
+
+int64
+window_count_up_to(int64 limit)
+{
+	HASH_SEQ_STATUS seq;
+	Sent	   *sent;
+	int64		n = 0;
+
+	hash_seq_init(&seq, sent_rows);
+	while ((sent = hash_seq_search(&seq)) != NULL)
+		n += sent->id <= limit;
+	return n;
+}
+
+/* ---- what came back ---- */
+
+static void
+note_progress(Window *window, Lane *lane)
+{
+	lane->progress = mono_now();
+	lane->stalled = false;
+}
+
+void
+window_note_delivered(Window *window, Sent *sent)
+{
+	Lane	   *lane = sent->lane;
+	Route	   *route = lane->route;
+
+	note_progress(window, lane);
+	lane->most = MOST_IN_FLIGHT * 2;
+	lane->again = false;
+	lane->due = 0;
+	route->missing = false;
+	route->delay_ms = 0;
+	if (!route->seen)
+	{
+		route->seen = true;
+		window->wants_partitions = true;
+	}
+}
+
+void
+window_note_missing(Window *window, Sent *sent)
+{
+	Route	   *route = sent->lane->route;
+	Lane	   *any = &route->any;
+	MonoTime	now = mono_now();
+
+	note_progress(window, sent->lane);
+	collect_left(route);
+	route->npartitions = 0;
+	route->seen = false;
+	if (sent->id < 0)
+		return;
+	if (!route->missing || now >= any->due)
+	{
+		route->delay_ms = route->delay_ms ? Min(route->delay_ms * 2, LONGEST_MISSING_MS) : MISSING_MS;
+		any->due = mono_after_ms(now, route->delay_ms);
+	}
+	route->missing = true;
+	any->most = 1;
+	leave(any, sent->id);
+}
+
+void
+window_note_again(Window *window, Sent *sent, int delay_ms)
+{
+	note_progress(window, sent->lane);
+	sent->lane->again = true;
+	if (sent->id >= 0)
+		leave_till(sent->lane, sent->id, mono_in_ms(delay_ms));
+}
+
+/* A partition that it was given isn't there: the topic is another one by now. */
+void
+window_note_no_partition(Window *window, Sent *sent)
+{
+	Route	   *route = sent->lane->route;
+
+	collect_left(route);
+	route->npartitions = 0;
+	route->seen = false;		/* and is looked at anew, once anything of it is acknowledged */
+	window_note_again(window, sent, 0);
+}
+
+void
+window_note_suspect(Window *window, Sent *sent)
+{
+	note_progress(window, sent->lane);
+	sent->lane->suspects++;
+	if (sent->id >= 0)
+		leave(sent->lane, sent->id);
+}
+
+bool
+window_has_suspects(const Sent *sent)
+{
+	return sent->lane->suspects > 0;
+}
+
+void
+window_leave(Sent *sent)
+{
+	leave(sent->lane, sent->id);
+}
+
+static void
+adapt_group(Lane *lane)
+{
+	if (lane->suspects > 0)
+	{
+		lane->group = Max(Min(lane->group, lane->suspects) / 2, 1);
+		lane->suspects = 0;
+		lane->group_closed = true;
+		lane->group_refused = true;
+		lane->groups_passed = 0;
+	}
+	else if (looks_for_culprit(lane) && lane->in_flight == 0 && !lane->group_refused && lane->handed_over > 0 &&
+			 ++lane->groups_passed == PASSES_TO_DOUBLE)
+	{
+		lane->group = Min(lane->group * 2, MOST_IN_FLIGHT);
+		lane->groups_passed = 0;
+	}
+	if (lane->in_flight == 0)
+	{
+		lane->handed_over = 0;
+		lane->group_closed = lane->group_refused = false;
+	}
+}
+
+/* ---- looking at all of them ---- */
+
+static bool
+notice_stall(Lane *lane, MonoTime now)
+{
+	if (lane->in_flight > 0 && !lane->stalled && now >= mono_after_ms(lane->progress, STALL_MS))
+	{
+		lane->stalled = true;
+		lane->most = FIRST_WINDOW;
+	}
+	return lane->stalled;
+}
+
+static void
+tell(const Window *window, bool missing, bool again)
+{
+	if (!missing)
+		job_condition_clear(MyJob, CONDITION_TOPIC_MISSING);
+	else if (!job_condition_is_set(MyJob, CONDITION_TOPIC_MISSING))
+		job_condition_set(MyJob, CONDITION_TOPIC_MISSING, "a topic of the outbox does not exist on the broker");
+	if (!again)
+		job_condition_clear(MyJob, CONDITION_SENT_AGAIN);
+	else if (!job_condition_is_set(MyJob, CONDITION_SENT_AGAIN))
+		job_condition_set(MyJob, CONDITION_SENT_AGAIN, "%s", window->why_again);
+}
+
+void
+window_watch(Window *window)
+{
+	MonoTime	now = mono_now();
+	bool		missing = false;
+	bool		again = false;
+	dlist_mutable_iter iter;
+
+	window->stalled = 0;
+	window->stalled_bytes = 0;
+	window->next_look = 0;
+	window->oldest = 0;
+	dlist_foreach_modify(iter, &busy)
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		adapt_group(lane);
+		if (notice_stall(lane, now))
+		{
+			window->stalled += lane->in_flight;
+			window->stalled_bytes += lane->bytes;
+		}
+		else if (lane->in_flight > 0 && (window->next_look == 0 || lane->progress < window->next_look))
+			window->next_look = lane->progress;
+		if (lane->in_flight > 0 && (window->oldest == 0 || lane->progress < window->oldest))
+			window->oldest = lane->progress;
+		missing = missing || lane->route->missing;
+		again = again || lane->again;
+		if (!is_idle(lane))
+			continue;
+		lane->again = false;
+		lane->is_busy = false;
+		if (lane == &lane->route->any)
+			lane->route->missing = false;
+		dlist_delete(&lane->node);
+	}
+	if (window->next_look != 0)
+		window->next_look = mono_after_ms(window->next_look, STALL_MS);
+	tell(window, missing, again);
+}
+
+/* ---- what the broker tells of its topics ---- */
+
+bool
+window_misses_topic(void)
+{
+	return job_condition_is_set(MyJob, CONDITION_TOPIC_MISSING);
+}
+
+void
+window_take_topics(Window *window, const KafkaAnswer *answer)
+{
+	for (size_t i = 0; i < answer->ntopics; i++)
+	{
+		const KafkaTopic *topic = &answer->topics[i];
+		Route	   *route = strlen(topic->name) < sizeof(route->topic)
+			? hash_search(routes, topic->name, HASH_FIND, NULL) : NULL;
+
+		if (route == NULL)
+			continue;
+		if (route->missing && topic->npartitions > 0)
+			route->any.due = 0;
+		else if (route->seen && topic->npartitions > 0 && topic->npartitions != route->npartitions)
+			set_partitions(route, topic->npartitions);
+	}
+}

@@ -1,0 +1,97 @@
+# What blocks one topic or partition holds up no other: rows for topics that aren't there,
+# and for partitions without a leader. Those wait in the table, and go in order later.
+use strict;
+use warnings;
+
+use NexusKafka::BrokerCluster;
+use NexusKafka::Checks;
+use NexusKafka::Cluster;
+use NexusKafka::Load;
+use Test::More;
+
+my $many = scaled(1_000_000, 60_000);
+my $kafka = NexusKafka::BrokerCluster->new;
+$kafka->create_topic('nexus-prospect-ingestion');
+$kafka->create_topic('good');
+my $node = NexusKafka::Cluster->make('blocked_topics', bootstrap => $kafka->bootstrap);
+$node->create_extension('postgres');
+$node->safe_psql('postgres', <<'END');
+SELECT nexus_create_topic('single', 3, 1);
+CREATE TABLE taken (topic text, partition int, "offset" bigint, n int);
+SELECT nexus_create_pipeline('taken', topic => 'good,single,later',
+	statement => $$INSERT INTO taken SELECT topic, partition, "offset", (value #>> '{}')::int FROM nexus_messages()$$);
+END
+runs_ok($node, 'postgres');
+my $n = 0;
+
+# A row of the good topic is published, whatever else waits.
+sub good_ok
+{
+	my ($name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	$n++;
+	$node->safe_psql('postgres', "SELECT nexus_produce('good', '$n'::jsonb)");
+	$node->wait_rows('postgres', "taken WHERE topic = 'good' AND n = $n", 1);
+	return pass($name);
+}
+
+sub changes_of_state { return scalar log_lines($node, qr/nexus_kafka relay of database postgres is/) }
+
+good_ok('a row of a topic that is there');
+
+# ---- a topic that isn't there
+
+my $changes = changes_of_state();
+$node->safe_psql('postgres', "SELECT nexus_produce('later', i::text::jsonb, key => (i % 10)::text) FROM generate_series(1, $many) i");
+$node->poll_status('postgres', 'outbox', 'outbox', 'waiting');
+good_ok('with rows for a topic that is not there') for 1 .. 5;
+is($node->status('postgres', 'outbox', 'outbox')->{state}, 'waiting', 'the state stays');
+my $retries = $node->status('postgres', 'outbox', 'outbox')->{retries};
+good_ok('still') for 1 .. 5;
+cmp_ok($node->status('postgres', 'outbox', 'outbox')->{retries} - $retries, '<', 20, 'and they are not sent again and again');
+is($node->safe_psql('postgres', "SELECT count(*) FROM nexus_outbox WHERE topic = 'later'"), $many, 'they wait in the table');
+
+$kafka->create_topic('later', 4);
+$node->wait_rows('postgres', "nexus_outbox WHERE topic = 'later'", 0);
+$node->wait_for_query('postgres', "SELECT count(DISTINCT n) = $many FROM taken WHERE topic = 'later'");
+is($node->safe_psql('postgres', q(SELECT count(*) FROM (
+	SELECT n < lag(n) OVER (PARTITION BY n % 10 ORDER BY partition, "offset") AS back FROM taken WHERE topic = 'later') x WHERE back)),
+	0, 'once the topic is there they are published, in order by key');
+$node->poll_status('postgres', 'outbox', 'outbox', 'running');
+is(changes_of_state() - $changes, 2, 'the state has changed twice, with a line of the log for each');
+
+# ---- partitions without a leader
+
+$node->safe_psql('postgres', q(SELECT nexus_produce('single', '0', partition => p) FROM generate_series(0, 2) p));
+$node->wait_rows('postgres', "nexus_outbox", 0);
+my $leader = $kafka->leader('single');
+my ($gone) = $node->safe_psql('postgres', q(SELECT min(partition) FROM nexus_topics('10 s') WHERE topic = 'single' AND leader = )
+	. $leader->node_id);
+$leader->kill9;
+$node->wait_for_query('postgres', q(SELECT count(*) = 1 FROM nexus_topics('10 s') WHERE topic = 'single' AND leader IS NULL));
+
+# more than may be in flight in all
+$node->safe_psql('postgres', "SELECT nexus_produce('single', i::text::jsonb, partition => $gone) FROM generate_series(1, 50000) i");
+good_ok('with rows for a partition without a leader') for 1 .. 5;
+foreach my $p (grep { $_ != $gone } 0 .. 2)
+{
+	$node->safe_psql('postgres', "SELECT nexus_produce('single', '99', partition => $p)");
+	$node->wait_rows('postgres', "nexus_outbox WHERE topic = 'single' AND partition = $p", 0);
+	pass('other partitions of the topic go on');
+}
+$node->safe_psql('postgres', q(SELECT nexus_produce('single', '77', key => i::text) FROM generate_series(1, 300) i));
+$node->wait_for_query('postgres', q(SELECT count(*) < 250 FROM nexus_outbox WHERE topic = 'single' AND key IS NOT NULL));
+pass('so do keys of other partitions');
+$node->safe_psql('postgres', q(SELECT nexus_produce('single', '55') FROM generate_series(1, 1000) i));
+$node->wait_for_query('postgres', q(SELECT count(*) <= 200 FROM nexus_outbox WHERE topic = 'single' AND key IS NULL AND partition IS NULL));
+pass('and what has no key');
+good_ok('still');
+
+$leader->start;
+$node->wait_rows('postgres', 'nexus_outbox', 0);
+$node->wait_for_query('postgres', "SELECT count(DISTINCT n) = 50000 FROM taken WHERE topic = 'single' AND partition = $gone AND n BETWEEN 1 AND 50000");
+pass('with the leader all of them are published');
+$node->poll_status('postgres', 'outbox', 'outbox', 'running');
+no_crash_ok($node);
+done_testing();
