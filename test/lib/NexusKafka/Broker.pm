@@ -143,6 +143,15 @@ sub configure
 	return $self->_write_properties;
 }
 
+# One more for PLAINTEXT: where it listens, and what it tells clients about that; from the next start on.
+sub add_listener
+{
+	my ($self, $name, $at, $advertised) = @_;
+
+	push @{ $self->{listeners} }, { name => $name, at => $at, advertised => $advertised };
+	return $self->_write_properties;
+}
+
 # As configure(), at once.
 sub restart_with
 {
@@ -353,18 +362,20 @@ sub _write_properties
 {
 	my ($self) = @_;
 	my $module = 'org.apache.kafka.common.security';
+	my @more = @{ $self->{listeners} // [] };
 	my %properties = (
 		'process.roles' => 'broker,controller',
 		'node.id' => $self->{node_id},
 		'controller.quorum.voters' => $self->{voters},
 		'listeners' => join(',', 'PLAINTEXT://' . $self->bootstrap,
 			"SASL_SSL://127.0.0.1:$self->{sasl_port}", "MTLS://127.0.0.1:$self->{mtls_port}",
-			"CONTROLLER://127.0.0.1:$self->{controller_port}"),
+			"CONTROLLER://127.0.0.1:$self->{controller_port}", map { "$_->{name}://$_->{at}" } @more),
 		'advertised.listeners' =>
 		  join(',', 'PLAINTEXT://' . $self->bootstrap, 'SASL_SSL://' . $self->sasl_bootstrap,
-			'MTLS://' . $self->mtls_bootstrap),
+			'MTLS://' . $self->mtls_bootstrap, map { "$_->{name}://$_->{advertised}" } @more),
 		'controller.listener.names' => 'CONTROLLER',
-		'listener.security.protocol.map' => 'PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,MTLS:SSL,CONTROLLER:PLAINTEXT',
+		'listener.security.protocol.map' => join(',',
+			qw(PLAINTEXT:PLAINTEXT SASL_SSL:SASL_SSL MTLS:SSL CONTROLLER:PLAINTEXT), map { "$_->{name}:PLAINTEXT" } @more),
 		'inter.broker.listener.name' => 'PLAINTEXT',
 		'sasl.enabled.mechanisms' => 'PLAIN,SCRAM-SHA-256,SCRAM-SHA-512',
 		$self->plain_password(SASL_PASSWORD),

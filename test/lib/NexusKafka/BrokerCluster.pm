@@ -52,12 +52,16 @@ sub new
 	{
 		$_->configure($opt{node_conf}->($_)) for $self->nodes;
 	}
+	$self->prepare;
 	# one alone is no majority, and waits for others
 	$_->launch for $self->nodes;
 	$_->wait_until_ready for $self->nodes;
 	$self->_wait_for('all nodes to know each other', sub { @{ $_[0]{brokers} } == $nodes });
 	return $self;
 }
+
+# What a subclass has to do to the nodes before they start.
+sub prepare { return }
 
 sub nodes { return @{ $_[0]{nodes} } }
 sub running { return grep { $_->pid } $_[0]->nodes }
@@ -93,6 +97,15 @@ sub leader
 	my ($leader) = grep { $_->node_id == $found->{partitions}[0]{leader} } $self->nodes;
 
 	return $leader // croak "topic $topic has no leader";
+}
+
+# How many partitions the topic has, as a node (a running one) sees it.
+sub partitions
+{
+	my ($self, $topic, $node) = @_;
+	my ($found) = grep { $_->{topic} eq $topic } @{ _metadata($node // ($self->running)[0])->{topics} };
+
+	return $found ? scalar @{ $found->{partitions} } : 0;
 }
 
 # Waits until each node says that all replicas of all partitions are in sync.

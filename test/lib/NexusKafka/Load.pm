@@ -101,10 +101,11 @@ sub numbers_stop
 }
 
 # Starts a client (client.pl says what it does) for each database that is named; they
-# produce until clients_stop().
+# produce until clients_stop(). An option before them: { pause => $seconds, topic => $name }.
 sub clients_start
 {
 	my ($node, @databases) = @_;
+	my $opt = ref $databases[0] ? shift @databases : {};
 	my $dir = PostgreSQL::Test::Utils::tempdir();
 	my $program = dirname(abs_path(__FILE__)) . '/client.pl';
 	my $number = 0;
@@ -113,7 +114,8 @@ sub clients_start
 	foreach my $db (@databases)
 	{
 		my $name = 'c' . ++$number;
-		push @runs, IPC::Run::start([ $^X, $program, $name, $node->connstr($db), "$dir/$name", "$dir/stop" ]);
+		push @runs, IPC::Run::start([ $^X, $program, $name, $node->connstr($db), "$dir/$name", "$dir/stop",
+				$opt->{pause} // 0, $opt->{topic} // '' ]);
 	}
 	return { dir => $dir, runs => \@runs };
 }

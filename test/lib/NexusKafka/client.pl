@@ -1,7 +1,10 @@
 # A client that produces one session a transaction, every tenth rolled back, until
 # a file says stop. Started by NexusKafka::Load.
 #
-#   client.pl NAME CONNECTION-STRING JOURNAL STOP-FILE
+#   client.pl NAME CONNECTION-STRING JOURNAL STOP-FILE [PAUSE [TOPIC]]
+#
+# With a pause, so many seconds between transactions; with a topic, the session's id also
+# goes there, as the key, in the same transaction.
 #
 # The work is psql's, fed with a script, so that the journal is written by the one
 # who saw the server's answer:
@@ -11,7 +14,7 @@
 use strict;
 use warnings;
 
-my ($name, $connection, $journal, $stop) = @ARGV;
+my ($name, $connection, $journal, $stop, $pause, $topic) = @ARGV;
 my $parent = getppid();
 my $number = 0;
 
@@ -24,10 +27,12 @@ sub transaction
 	my $id = "$name-" . ++$number;
 	my ($before, $end, $after) = $number % 10 ? ("\\echo try $id\n", 'COMMIT', 'done') : ('', 'ROLLBACK', 'undone');
 
+	my $more = $topic ? qq(SELECT nexus_produce('$topic', '{"of": "$id"}'::jsonb, key => '$id');\n) : '';
+
 	return <<"END";
 BEGIN;
 SELECT nexus_produce('{"messages":[{"role":"user","content":"Hola"}],"fingerprint":"$name","sessionId":"$id"}');
-$before$end;
+$more$before$end;
 \\echo $after $id
 END
 }
@@ -39,6 +44,7 @@ until (-e $stop || getppid() != $parent)
 	until (-e $stop || getppid() != $parent)
 	{
 		syswrite($psql, transaction()) or last;
+		select(undef, undef, undef, $pause) if $pause;
 	}
 	# A psql that couldn't connect ends at once; no tight loop then.
 	close($psql) or select(undef, undef, undef, 0.1);
