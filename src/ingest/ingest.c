@@ -347,6 +347,19 @@ note_progress(Ingest *ingest)
 	ingest->in_trouble = false;
 }
 
+/*
+ * A partition that was never read has no offset that could be gone: who was asked where it
+ * begins doesn't know it, as a broker that has not heard of new partitions. Another one may.
+ */
+pg_noreturn static void
+ask_again_where_it_begins(const KafkaEvent *event)
+{
+	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
+	ereport(LOG, (errmsg("nexus_kafka ingest %s starts anew: topic \"%s\", partition %d: %s",
+						 MyJob->name, event->topic, event->partition, event->failure.text)));
+	proc_exit(0);				/* not at once: it may be the same again */
+}
+
 static void
 note_event(Ingest *ingest, const KafkaEvent *event)
 {
@@ -368,6 +381,8 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 				break;
 			if (p && link_is_embedded())
 				partition_start_over(ingest, p);
+			if (p && p->next < 0)
+				ask_again_where_it_begins(event);
 			if (p)
 				ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more: nexus_seek() says where to go on",
 							p->next, p->partition, p->topic);
