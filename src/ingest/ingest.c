@@ -673,9 +673,8 @@ nexus_ingest_main(Datum arg)
 	/* the embedded broker answers a fetch when its time is up, not when a message comes */
 	if (link_is_embedded())
 		settings[nsettings++] = (KafkaSetting) {"fetch.wait.max.ms", "20"};
-	while (!link_open(&ingest->link, ingest->pipeline->connection ? ingest->pipeline->connection : "", KAFKA_CONSUMER,
-					  settings, nsettings))
-		worker_wait(-1, -1);
+	link_open(&ingest->link, ingest->pipeline->connection ? ingest->pipeline->connection : "", KAFKA_CONSUMER,
+			  settings, nsettings);
 	before_shmem_exit(finish, PointerGetDatum(ingest));
 	ingest->next_look = mono_now();
 

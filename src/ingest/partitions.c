@@ -527,8 +527,9 @@ partitions_publish_lag(Ingest *ingest)
 		IngestPartition *p = &ingest->partitions[i];
 		int64		end = kafka_consumer_end_offset(ingest->link.client, p->topic, p->partition);
 
-		if (end < 0)
+		if (end < 0 && p->fetched == 0)
 			continue;
+		end = Max(end, p->fetched); /* what librdkafka knows may be older */
 		if (p->stat)
 			pg_atomic_write_u64(&p->stat->end_offset, (uint64) end);
 		lag += Max(end - Max(p->next, 0), 0);

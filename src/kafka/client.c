@@ -183,7 +183,7 @@ kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings
 	if (client->rk == NULL)
 	{
 		rd_kafka_conf_destroy(conf);
-		return open_failed(client, failure, RD_KAFKA_RESP_ERR__INVALID_ARG, text);
+		return open_failed(client, failure, rd_kafka_last_error(), text);
 	}
 
 	client->main_queue = rd_kafka_queue_get_main(client->rk);

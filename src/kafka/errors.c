@@ -63,6 +63,12 @@ kafka_failure_is_authorization(const KafkaFailure *failure)
 }
 
 bool
+kafka_failure_is_of_system(const KafkaFailure *failure)
+{
+	return failure->code == RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
+}
+
+bool
 kafka_failure_is_no_partition(const KafkaFailure *failure)
 {
 	return failure->code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;

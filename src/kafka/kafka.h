@@ -162,6 +162,9 @@ extern KafkaFate kafka_fate(int code);
 /* The broker answers, and says that it is not allowed. */
 extern bool kafka_failure_is_authorization(const KafkaFailure *failure);
 
+/* Want of memory, threads or the like, of this machine: it may pass. */
+extern bool kafka_failure_is_of_system(const KafkaFailure *failure);
+
 /* The topic hasn't got the partition. */
 extern bool kafka_failure_is_no_partition(const KafkaFailure *failure);
 extern void kafka_failure_set(KafkaFailure *failure, int code, const char *text);

@@ -281,8 +281,7 @@ nexus_relay_main(Datum arg)
 	snprintf(queue_kbytes, sizeof(queue_kbytes), "%d", QUEUE_KBYTES + 2 * (opened_with / 1024));
 	settings[0] = (KafkaSetting) {"message.max.bytes", max_bytes};
 	settings[1] = (KafkaSetting) {"queue.buffering.max.kbytes", queue_kbytes};
-	while (!link_open(&relay.link, MyJob->name, KAFKA_PRODUCER, settings, lengthof(settings)))
-		(void) worker_wait(-1, -1);
+	link_open(&relay.link, MyJob->name, KAFKA_PRODUCER, settings, lengthof(settings));
 	worker_last_words = relay_last_words;
 
 	for (;;)

@@ -19,6 +19,7 @@
 #define FIRST_PROBE_MS		250
 #define LONGEST_PROBE_MS	2000
 #define NOT_ALLOWED_MS		5000	/* until it is asked again */
+#define OPEN_AGAIN_MS		5000	/* what stood in the way of a client may have passed */
 #define PROBATION_MS		2000	/* within which a producer without rights is told so */
 
 static KafkaLink *open_link = NULL;
@@ -189,8 +190,18 @@ link_note_topic(const KafkaAnswer *answer)
 
 /* ---- the connection ---- */
 
-bool
-link_open(KafkaLink *link, const char *name, KafkaKind kind, const KafkaSetting *settings, int nsettings)
+/* Why no client could be made: the settings, which a person has to mend, or want of something here. */
+static void
+note_no_client(const KafkaFailure *failure)
+{
+	bool		passes = kafka_failure_is_of_system(failure);
+
+	job_condition_set(MyJob, passes ? CONDITION_NO_CLIENT : CONDITION_NOT_CONFIGURED, "%s", failure->text);
+	job_condition_clear(MyJob, passes ? CONDITION_NOT_CONFIGURED : CONDITION_NO_CLIENT);
+}
+
+static bool
+open_once(KafkaLink *link, const char *name, KafkaKind kind, const KafkaSetting *settings, int nsettings)
 {
 	Connection	connection;
 	KafkaFailure failure;
@@ -225,16 +236,24 @@ link_open(KafkaLink *link, const char *name, KafkaKind kind, const KafkaSetting 
 	kafka_properties_free(&connection.properties);
 	if (link->client == NULL)
 	{
-		job_condition_set(MyJob, CONDITION_NOT_CONFIGURED, "%s", failure.text);
+		note_no_client(&failure);
 		return false;
 	}
 	job_condition_clear(MyJob, CONDITION_NOT_CONFIGURED);
+	job_condition_clear(MyJob, CONDITION_NO_CLIENT);
 	link->reachable = false;
 	link->next_probe = mono_now();
 	link->probe_delay_ms = FIRST_PROBE_MS;
 	note_state(LINK_UNKNOWN);
 	link->allowed_at = 0;
 	return true;
+}
+
+void
+link_open(KafkaLink *link, const char *name, KafkaKind kind, const KafkaSetting *settings, int nsettings)
+{
+	while (!open_once(link, name, kind, settings, nsettings))
+		(void) worker_wait(-1, job_condition_is_set(MyJob, CONDITION_NO_CLIENT) ? OPEN_AGAIN_MS : -1);
 }
 
 static void

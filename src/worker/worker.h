@@ -91,6 +91,7 @@ typedef enum JobCondition
 	CONDITION_NOT_NEEDED,		/* supervisor.c: nobody asks for it now */
 	CONDITION_BAD_SECTION,		/* supervisor.c: the connection's section can't be used, and nobody asks for it */
 	CONDITION_NOT_CONFIGURED,	/* link.c: there is nothing to connect to */
+	CONDITION_NO_CLIENT,		/* link.c: want of memory or threads; tried again */
 	CONDITION_TABLES_UNREADABLE,	/* supervisor.c: our own tables can't be read */
 	CONDITION_KEEPS_ENDING,		/* children.c: the worker does */
 	CONDITION_UNREACHABLE,		/* link.c: no broker answers */
@@ -525,8 +526,8 @@ typedef struct KafkaLink
 	int			probe_delay_ms;
 } KafkaLink;
 
-/* False (and the job's state says why) while there is nothing to connect to. connection: its name or "". */
-extern bool link_open(KafkaLink *link, const char *connection, KafkaKind kind, const KafkaSetting *settings,
+/* Waits, and the job's state says why, while there is nothing to connect to. connection: its name or "". */
+extern void link_open(KafkaLink *link, const char *connection, KafkaKind kind, const KafkaSetting *settings,
 					  int nsettings);
 
 /*

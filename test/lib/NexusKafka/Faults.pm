@@ -41,7 +41,7 @@ my $keeps_ending = qr/ waiting: the worker keeps ending/;
 my $no_room = qr/ no_worker: .*nexus_kafka\.max_jobs/;
 my $standby = qr/ standby: /;
 # a client that is being made just then: librdkafka waits for its threads by the time of day
-my $clock_jumped = qr/ not_configured: Timed out waiting for \d+ background thread/;
+my $clock_jumped = qr/ waiting: Timed out waiting for \d+ background thread/;
 # the shipped statement names the schema
 my $renamed = qr/^pipeline prospect_tracking failing: relation "nexus\.prospect_tracking" does not exist/;
 my $no_standby = qr/ waiting: .*synchronous standby/;
