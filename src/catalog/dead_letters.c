@@ -85,7 +85,7 @@ List *
 catalog_dead_letters(const DeadLetterRange *range, int max, int max_bytes, MemoryContext context)
 {
 	static CatalogQuery query = {
-		"SELECT id, topic, partition, \"offset\", \"timestamp\", key::pg_catalog.bytea, value::pg_catalog.bytea,"
+		"SELECT id, COALESCE(topic, ''), partition, \"offset\", \"timestamp\", key::pg_catalog.bytea, value::pg_catalog.bytea,"
 		" headers::pg_catalog.jsonb FROM ("
 		" SELECT d.*, pg_catalog.sum(COALESCE(pg_catalog.octet_length(key), 0) OPERATOR(pg_catalog.+)"
 		" COALESCE(pg_catalog.octet_length(value), 0)) OVER (ORDER BY id) AS bytes,"

@@ -16,7 +16,7 @@ List *
 catalog_offsets(const char *pipeline, MemoryContext context)
 {
 	static CatalogQuery query = {
-		"SELECT topic, partition, \"offset\", cluster_id, start_time, last_offset, last_hash FROM @nexus_offsets"
+		"SELECT COALESCE(topic, ''), partition, \"offset\", cluster_id, start_time, last_offset, last_hash FROM @nexus_offsets"
 		" WHERE pipeline OPERATOR(pg_catalog.=) $1 ORDER BY topic, partition",
 		1, {TEXTOID}
 	};

@@ -130,7 +130,21 @@ for my $pipeline (qw(seizing others prospect_tracking))
 }
 is(sql(q(SELECT rolsuper FROM pg_roles WHERE rolname = 'keeper')), 'f', 'keeper is not superuser');
 
-# ---- nor does it crash a worker by columns of other types
+# ---- nor does it crash a worker by NULL where none can be
+
+$node->safe_psql('owned', join ";\n", 'SET ROLE keeper', 'ALTER TABLE nexus_offsets DROP CONSTRAINT nexus_offsets_pkey',
+	'ALTER TABLE nexus_offsets ALTER topic DROP NOT NULL, ALTER partition DROP NOT NULL',
+	'ALTER TABLE nexus_dead_letters ALTER topic DROP NOT NULL',
+	q(INSERT INTO nexus_offsets (pipeline, "offset") VALUES ('own', 0)),
+	q(INSERT INTO nexus_dead_letters (origin, pipeline, message) VALUES ('pipeline', 'own', 'topic is NULL')));
+is($node->safe_psql('owned', q(SELECT * FROM nexus_replay('own'))), '1|0', 'a dead letter without a topic');
+$node->safe_psql('owned', q(SELECT nexus_resume('own')));
+$node->poll_status('owned', 'pipeline', 'own', 'running');
+$node->safe_psql('owned', q(SELECT nexus_produce('own', '2')));
+$node->wait_for_query('owned', q(SELECT count(*) FROM taken WHERE topic = 'own'), 2);
+pass('an offset without a topic and a partition');
+
+# ---- nor by columns of other types
 
 $node->safe_psql('owned', q(
 	SELECT nexus_create_pipeline('strict', 'strict', 'INSERT INTO taken SELECT value ->> ''x'', NULL FROM nexus_messages()', '{"run_as": "keeper"}')));
