@@ -31,6 +31,7 @@
 #include "worker/worker.h"
 
 #define MOST_LOOKING	3		/* supervisors that are still finding out, at a time */
+#define LOOKING_LONG_MS	1000	/* they may wait for a lock, or for the end of a hold: another one goes */
 
 PGDLLEXPORT void nexus_launcher_main(Datum arg);
 
@@ -128,11 +129,14 @@ static bool
 send_supervisors(void)
 {
 	static bool told = false;
+	static MonoTime last = 0;
 	bool		full = false;
 
-	while (to_look_into != NIL && !full && count_looking() < MOST_LOOKING)
+	while (to_look_into != NIL && !full &&
+		   (count_looking() < MOST_LOOKING || mono_now() >= mono_after_ms(last, LOOKING_LONG_MS)))
 	{
 		full = !send_supervisor(linitial_oid(to_look_into));
+		last = mono_now();
 		if (!full)
 			to_look_into = list_delete_first(to_look_into);
 	}

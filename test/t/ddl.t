@@ -69,5 +69,24 @@ is(scalar $node->worker_pids('ingest', 'copy2'), 0, 'one that was not resumed do
 command_quick_ok("DROP DATABASE $_") for qw(copy copy2 after);
 works_ok($node, 'postgres', 'through all this, the other database works');
 
+# While transactions keep the workers out of some databases, others get theirs.
+my @open;
+for my $n (1 .. 4)
+{
+	$node->safe_psql('postgres', "CREATE DATABASE kept$n");
+	$node->create_extension("kept$n");
+	works_ok($node, "kept$n", "kept$n works");
+	my $session = $node->background_psql("kept$n");
+	$session->query_safe('BEGIN');
+	$session->query_safe('DROP EXTENSION nexus_kafka');
+	push @open, $session;
+}
+$node->safe_psql('postgres', 'CREATE DATABASE another');
+$node->create_extension('another');
+works_ok($node, 'another', 'and another one, while DROP EXTENSION is not committed in four');
+$_->query_safe('ROLLBACK') for @open;
+works_ok($node, "kept$_", "kept$_: its workers are back") for 1 .. 4;
+$_->quit for @open;
+
 no_crash_ok($node);
 done_testing();
