@@ -28,9 +28,11 @@ static Job *supervisor = NULL;
 static void
 note_long(void)
 {
+	Latch	   *latch = supervisor ? supervisor->latch : NULL;	/* which may be gone at the next reading */
+
 	pg_atomic_write_u32(&MyJob->long_transaction, 1);
-	if (supervisor && supervisor->latch)
-		SetLatch(supervisor->latch);
+	if (latch)
+		SetLatch(latch);
 }
 
 static TimeoutId

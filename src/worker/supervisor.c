@@ -47,9 +47,9 @@ typedef struct Wish
 	bool		held_back;		/* some worker of a pipeline that is held isn't started for that */
 } Wish;
 
-/* Left, since the extension is gone; and how often it had been woken when it found so. */
+/* Left, since the extension is gone. */
 static bool retired = false;
-static uint64 wakes_seen;
+static uint64 wakes_seen;		/* when the last look began */
 
 static void
 find_mistakes(Wish *wish)
@@ -346,14 +346,24 @@ supervise(MemoryContext context)
 }
 
 /*
+ * Since the last look began. A wait for a lock takes the latch's setting for its own, and the
+ * snapshot is from before it: so it isn't known what of that was seen.
+ */
+static bool
+was_woken(void)
+{
+	return pg_atomic_read_u64(&MyJob->wakes) != wakes_seen;
+}
+
+/*
  * The launcher sends nobody into a database that has a supervisor. So one that was woken
  * while it was leaving asks for its successor, when its job is free.
  */
 static void
 look_again_if_woken(int code, Datum arg)
 {
-	if (retired && pg_atomic_read_u64(&MyJob->wakes) != wakes_seen)
-		wake_launcher(MyJob->database);
+	if (retired && was_woken())
+		wake_launcher(MyDatabaseId);	/* the job may be another's by now */
 }
 
 /* True if it was woken meanwhile. */
@@ -388,7 +398,7 @@ nexus_supervisor_main(Datum arg)
 		due = supervise(context);
 		job_answer(MyJob, ticket);
 		MemoryContextReset(context);
-		if (!rest_after(begun))
+		if (!rest_after(begun) && !was_woken())
 			(void) worker_wait(-1, due);
 	}
 }

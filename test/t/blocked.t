@@ -60,6 +60,21 @@ $holder->query_safe('COMMIT');
 $node->poll_status('postgres', 'outbox', 'outbox', 'running');
 $node->wait_rows('postgres', 'nexus_outbox', 0);
 
+# ---- what the supervisor was woken for while it waited for a lock isn't lost
+
+$node->safe_psql('postgres', 'CREATE TABLE late (n int)');
+$holder->query_safe('BEGIN');
+$holder->query_safe('LOCK TABLE nexus_pipelines');
+$holder->query_safe(q(SELECT nexus_create_pipeline('late', 'late', 'INSERT INTO late SELECT 1 FROM nexus_messages()')));
+sleep 2;						# by now the supervisor has nothing left to do but to be woken
+$node->safe_psql('postgres', 'SELECT nexus_resume()');
+$node->wait_for_query('postgres', q(SELECT count(*) FROM pg_stat_activity
+	WHERE backend_type = 'nexus_kafka supervisor' AND wait_event_type = 'Lock'), 1);
+$holder->query_safe('COMMIT');
+$node->safe_psql('postgres', q(SELECT nexus_produce('late', '1'::jsonb)));
+$node->wait_rows('postgres', 'late', 1, timeout => 15);
+pass('a pipeline that was made in a transaction for whose lock the supervisor waited runs');
+
 # ---- a statement that takes long waits for nobody
 
 $node->safe_psql('postgres', <<'END');
