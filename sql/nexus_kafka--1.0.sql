@@ -197,6 +197,9 @@ RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  IF tg_op = 'UPDATE' AND new.run_as = old.run_as THEN
+    RETURN new;
+  END IF;
   new.run_as_oid := (SELECT oid FROM pg_roles WHERE rolname = new.run_as);
   IF tg_op = 'INSERT' AND (
     SELECT count(*) = 4 FROM pg_settings
@@ -217,7 +220,7 @@ COMMENT ON FUNCTION @extschema@.nexus_find_role() IS
 CREATE TRIGGER nexus_find_role BEFORE INSERT ON @extschema@.nexus_pipelines
   FOR EACH ROW EXECUTE FUNCTION @extschema@.nexus_find_role();
 CREATE TRIGGER nexus_find_new_role BEFORE UPDATE OF run_as ON @extschema@.nexus_pipelines
-  FOR EACH ROW WHEN (new.run_as <> old.run_as) EXECUTE FUNCTION @extschema@.nexus_find_role();
+  FOR EACH ROW EXECUTE FUNCTION @extschema@.nexus_find_role();
 
 /* The outbox isn't dumped: a restore would publish its messages once more. */
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.nexus_identity', '');

@@ -14,7 +14,7 @@
  * rule or index. It is a security-restricted operation, so nothing of it is left for the
  * commit, where the rights are others again (deferred triggers, cursors WITH HOLD), and
  * what it sets doesn't outlive it. All tables have one owner, or nothing runs; and code
- * that others have put on them, which takes no more than the right TRIGGER, is refused.
+ * that others have put on them, where triggers.c was not there to refuse it, is refused.
  * All that is looked at while the locks are held, so it can't change before the query
  * has run.
  *
@@ -270,6 +270,13 @@ check_trigger(const Trigger *trigger, CatalogMember member)
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(trigger->tgfoid));
 	Oid			owner;
 
+	if (trigger->tgqual)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("trigger \"%s\" of table \"%s\" has a WHEN clause", trigger->tgname, member_names[member]),
+				 errdetail("It would have the rights of the table's owner \"%s\", and it isn't known who wrote it.",
+						   GetUserNameFromId(members.owner, false)),
+				 errhint("Drop the trigger, or put the condition into its function.")));
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", trigger->tgfoid);
 	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;

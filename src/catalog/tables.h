@@ -13,6 +13,7 @@
  * dead_letters.c	nexus_dead_letters
  * topic_rights.c	nexus_topic_rights
  * row_lock.c	has a transaction that is open locked a row?
+ * triggers.c	who may put a trigger on one of them
  */
 #ifndef NEXUS_TABLES_H
 #define NEXUS_TABLES_H
@@ -306,5 +307,10 @@ extern bool catalog_may_produce(Oid role, const char *topic, const char *connect
 
 /* Of a row that the transaction's snapshot sees. */
 extern bool catalog_row_is_held(Oid table, ItemPointer row);
+
+/* ---- triggers.c ---- */
+
+/* One that the current command makes or replaces, on whatever table; raises 42501 on one of ours that isn't the user's. */
+extern void catalog_check_new_trigger(Oid trigger);
 
 #endif							/* NEXUS_TABLES_H */

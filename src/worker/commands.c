@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_tablespace.h"
+#include "catalog/pg_trigger.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -26,6 +27,7 @@
 #include "tcop/utility.h"
 #include "utils/syscache.h"
 
+#include "catalog/tables.h"
 #include "compat.h"
 #include "worker/worker.h"
 
@@ -221,10 +223,10 @@ look_around(Node *parsetree)
 static void
 note_end_of_prepared(void)
 {
+	wake_supervisor();			/* it may have been the extension's end */
 	if (!OidIsValid(get_extension_oid(NEXUS_EXTENSION, true)))
 		return;
 	wake_relays();
-	wake_supervisor();
 	if (job_lookup(JOB_SUPERVISOR, MyDatabaseId, "", 0) == NULL)
 		wake_launcher(MyDatabaseId);
 }
@@ -265,17 +267,23 @@ wake_after(Node *parsetree, Circumstances before)
 
 /* However the extension is dropped: by its name, with its schema, with its owner. */
 static void
-note_access(ObjectAccessType access, Oid class, Oid object, int column, void *arg)
+note_drop(Oid extension)
 {
-	const char *name;
+	const char *name = get_extension_name(extension);
 
-	if (previous_access_hook)
-		previous_access_hook(access, class, object, column, arg);
-	if (access != OAT_DROP || class != ExtensionRelationId)
-		return;
-	name = get_extension_name(object);
 	if (name && strcmp(name, NEXUS_EXTENSION) == 0)
 		wake_supervisor_at_commit();
+}
+
+static void
+note_access(ObjectAccessType access, Oid class, Oid object, int column, void *arg)
+{
+	if (previous_access_hook)
+		previous_access_hook(access, class, object, column, arg);
+	if (access == OAT_DROP && class == ExtensionRelationId)
+		note_drop(object);
+	if (access == OAT_POST_CREATE && class == TriggerRelationId && !((ObjectAccessPostCreate *) arg)->is_internal)
+		catalog_check_new_trigger(object);
 }
 
 static void

@@ -129,9 +129,22 @@ sql('given', 'SET ROLE keeper', 'CREATE CONSTRAINT TRIGGER late AFTER INSERT ON 
 sqlstate_is($node, 'given', q(SELECT nexus_produce('kept', '2'::jsonb)), '42501', 'a deferred trigger is refused');
 sql('given', 'DROP TRIGGER late ON nexus_outbox');
 
-# The right TRIGGER is not the right to the owner's rights.
+# The right TRIGGER is not the right to the owner's rights: neither by a function, nor by a
+# WHEN clause, nor by what takes the place of a trigger of ours.
 sql('given', 'GRANT ALL ON nexus_outbox TO mallory', 'GRANT CREATE ON SCHEMA public TO mallory', 'SET ROLE mallory',
-	seize_function('mallory', 'mallory_trigger()', 'trigger', 'NULL'),
+	seize_function('mallory', 'mallory_trigger()', 'trigger', 'NULL'), seize_function('mallory', 'mallory_seizes()', 'boolean', 'false'));
+my $harmless = 'FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()';
+sql('given', 'GRANT ALL ON nexus_pipelines TO mallory');
+sqlstate_is($node, 'given', "SET ROLE mallory; $_", '42501', "refused to who isn't the owner: $_")
+	for 'CREATE TRIGGER mallory AFTER INSERT ON nexus_outbox FOR EACH STATEMENT EXECUTE FUNCTION mallory_trigger()',
+	"CREATE TRIGGER mallory BEFORE UPDATE ON nexus_pipelines FOR EACH ROW WHEN (mallory_seizes()) EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+	"CREATE OR REPLACE TRIGGER nexus_refuse_direct_writes BEFORE UPDATE ON nexus_pipelines $harmless";
+sql('given', 'SET ROLE mallory', 'CREATE TABLE hers (n integer)', "CREATE TRIGGER hers BEFORE UPDATE ON hers $harmless");
+pass('on a table of her own she may');
+sql('given', 'SET ROLE keeper', "CREATE TRIGGER mallory BEFORE UPDATE ON nexus_outbox FOR EACH ROW WHEN (mallory_seizes()) EXECUTE FUNCTION suppress_redundant_updates_trigger()");
+like(($node->psql('given', q(SELECT nexus_produce('t', '1'))))[2],
+	qr/trigger "mallory" of table "nexus_outbox" has a WHEN clause/, 'a WHEN clause is refused, whoever wrote it');
+sql('given', 'DROP TRIGGER mallory ON nexus_outbox', 'SET ROLE keeper',
 	'CREATE TRIGGER mallory AFTER INSERT ON nexus_outbox FOR EACH STATEMENT EXECUTE FUNCTION mallory_trigger()');
 like(($node->psql('given', q(SELECT nexus_produce('t', '1'))))[2],
 	qr/trigger "mallory" of table "nexus_outbox" runs a function of role "mallory"/, 'a trigger of somebody else\'s is refused');
