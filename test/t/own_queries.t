@@ -182,5 +182,13 @@ sql('of_app', 'SET ROLE NONE', q(SELECT nexus_produce('{"messages": [{"role": "u
 $node->wait_for_query('of_app', 'SET ROLE NONE; SELECT count(*) FROM prospect_tracking WHERE session_id = \'of app\'', 1);
 pass('ALTER DATABASE … SET role is not for the workers');
 
+# ---- or in which any error is the end of the session
+
+sql('postgres', 'CREATE DATABASE short_lived', 'ALTER DATABASE short_lived SET exit_on_error = on');
+$node->create_extension('short_lived');
+sql('short_lived', q(SELECT nexus_produce('nexus-prospect-ingestion', 'no json'::text)));
+$node->wait_rows('short_lived', 'nexus_dead_letters', 1);
+works_ok($node, 'short_lived', 'a bad message ends no worker');
+
 no_crash_ok($node);
 done_testing();
