@@ -110,6 +110,26 @@ new_handle(KafkaKind kind, rd_kafka_conf_t *conf, char *text, size_t size)
 	return rk;
 }
 
+rd_kafka_t *
+kafka_handle_new(KafkaKind kind, rd_kafka_conf_t *conf, KafkaFailure *failure)
+{
+	char		text[sizeof(failure->text)];
+	int			code = RD_KAFKA_RESP_ERR__INVALID_ARG;
+	rd_kafka_t *rk = NULL;
+
+	if (kafka_files_are_kept(conf, text, sizeof(text)))
+	{
+		rk = new_handle(kind, conf, text, sizeof(text));
+		code = rd_kafka_last_error();
+	}
+	if (rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		kafka_failure_set(failure, code, text);
+	}
+	return rk;
+}
+
 /*
  * The answer to a fetch, often a megabyte, lives until its last message was taken in.
  * Among the thousands of small structures of the messages it leaves holes in the heap:
@@ -149,7 +169,6 @@ kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings
 {
 	KafkaClient *client = calloc(1, sizeof(KafkaClient));
 	rd_kafka_conf_t *conf;
-	char		text[sizeof(failure->text)];
 
 	if (client == NULL)
 	{
@@ -179,11 +198,11 @@ kafka_client_open(KafkaKind kind, const KafkaSetting *settings, size_t nsettings
 	if (kind == KAFKA_PRODUCER)
 		rd_kafka_conf_set_dr_msg_cb(conf, kafka_producer_record_delivery);
 
-	client->rk = new_handle(kind, conf, text, sizeof(text));
+	client->rk = kafka_handle_new(kind, conf, failure);
 	if (client->rk == NULL)
 	{
-		rd_kafka_conf_destroy(conf);
-		return open_failed(client, failure, rd_kafka_last_error(), text);
+		free_client(client);
+		return NULL;
 	}
 
 	client->main_queue = rd_kafka_queue_get_main(client->rk);

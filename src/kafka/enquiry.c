@@ -37,7 +37,7 @@ typedef enum EnquiryState
 struct Enquirer
 {
 	KafkaClient *client;
-	rd_kafka_conf_t *conf;		/* of the thread's own handle; NULL: it uses the client's */
+	const rd_kafka_conf_t *conf;	/* the client's, of the thread's own handle; NULL: it uses the client's handle */
 	pthread_t	thread;
 	pthread_mutex_t mutex;		/* guards state and quit */
 	pthread_cond_t changed;
@@ -190,17 +190,15 @@ static rd_kafka_t *
 open_handle(Enquirer *e, const char *broker)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_dup(e->conf);
-	char		text[sizeof(e->answer.failure.text)];
-	rd_kafka_t *rk = NULL;
+	char		why[sizeof(e->answer.failure.text)];
 
-	if (broker == NULL || rd_kafka_conf_set(conf, "bootstrap.servers", broker, text, sizeof(text)) == RD_KAFKA_CONF_OK)
-		rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof(text));
-	if (rk == NULL)
+	if (broker && !kafka_config_set(conf, "bootstrap.servers", broker, why, sizeof(why)))
 	{
 		rd_kafka_conf_destroy(conf);
-		fail(e, RD_KAFKA_RESP_ERR__INVALID_ARG, text);
+		fail(e, RD_KAFKA_RESP_ERR__INVALID_ARG, why);
+		return NULL;
 	}
-	return rk;
+	return kafka_handle_new(KAFKA_CONSUMER, conf, &e->answer.failure);
 }
 
 static bool
@@ -537,7 +535,7 @@ start_enquirer(KafkaClient *client, const rd_kafka_conf_t *conf)
 	if (e == NULL)
 		return NULL;
 	e->client = client;
-	e->conf = conf ? rd_kafka_conf_dup(conf) : NULL;
+	e->conf = conf;
 	e->rk = conf ? NULL : client->rk;
 	pthread_mutex_init(&e->mutex, NULL);
 	pthread_condattr_init(&monotonic);
@@ -546,8 +544,6 @@ start_enquirer(KafkaClient *client, const rd_kafka_conf_t *conf)
 	pthread_condattr_destroy(&monotonic);
 	if (!kafka_start_thread(&e->thread, enquirer_main, e))
 	{
-		if (e->conf)
-			rd_kafka_conf_destroy(e->conf);
 		free(e);
 		return NULL;
 	}
@@ -731,7 +727,5 @@ kafka_enquirer_end(Enquirer *e)
 	if (e->state == ENQUIRY_ANSWERED)
 		kafka_answer_free(&e->answer);
 	forget_question(e);
-	if (e->conf)
-		rd_kafka_conf_destroy(e->conf);
 	free(e);
 }

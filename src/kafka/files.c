@@ -6,12 +6,16 @@
  * them is part of the connection's hash. A directory of CAs counts by its entries'
  * names, sizes and times. Those that have a private key must be kept as secret as the
  * file with the properties itself.
+ *
+ * librdkafka opens them by their names, and each handle does so anew, some of them long
+ * after the properties were read. So how they are kept is looked at before each.
  */
 #include "kafka/internal.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -87,9 +91,18 @@ kafka_secret_file_fault(const struct stat *st)
 	return NULL;
 }
 
+/* A pipe would have librdkafka wait for ever. */
+static const char *
+file_fault(const struct stat *st, bool secret)
+{
+	if (secret)
+		return kafka_secret_file_fault(st);
+	return S_ISREG(st->st_mode) || S_ISDIR(st->st_mode) ? NULL : "is neither a regular file nor a directory";
+}
+
 /*
  * What is wrong with the file, or NULL. That it can't be opened librdkafka will tell; why
- * not counts for the hash. A pipe would have librdkafka wait for ever.
+ * not counts for the hash.
  */
 static const char *
 look_at_file(const char *path, bool secret, uint64_t *hash)
@@ -100,14 +113,12 @@ look_at_file(const char *path, bool secret, uint64_t *hash)
 
 	if (fd < 0 || fstat(fd, &st) != 0)
 		*hash = kafka_hash(*hash, &errno, sizeof(errno));
-	else if (secret && (fault = kafka_secret_file_fault(&st)) != NULL)
+	else if ((fault = file_fault(&st, secret)) != NULL)
 		;
 	else if (S_ISREG(st.st_mode))
 		*hash = hash_content(*hash, fd);
-	else if (S_ISDIR(st.st_mode))
-		*hash = hash_directory(*hash, fd);
 	else
-		fault = "is neither a regular file nor a directory";
+		*hash = hash_directory(*hash, fd);
 	if (fd >= 0)
 		close(fd);
 	return fault;
@@ -144,4 +155,29 @@ kafka_files_check(const KafkaProperties *properties, uint64_t *hash, const char 
 			return fault;
 	}
 	return NULL;
+}
+
+bool
+kafka_files_are_kept(const rd_kafka_conf_t *conf, char *why, size_t size)
+{
+	static const char *const names[] = {"ssl.key.location", "ssl.keystore.location", "ssl.certificate.location",
+	"ssl.ca.location", "ssl.crl.location", "https.ca.location"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	{
+		char		path[4096];
+		size_t		path_size = sizeof(path);
+		struct stat st;
+		const char *fault;
+
+		if (rd_kafka_conf_get(conf, names[i], path, &path_size) != RD_KAFKA_CONF_OK || stat(path, &st) != 0)
+			continue;			/* not set, or not there: librdkafka will tell */
+		fault = file_fault(&st, names_key(names[i]));
+		if (fault)
+		{
+			snprintf(why, size, "%s names a file that %s", names[i], fault);
+			return false;
+		}
+	}
+	return true;
 }

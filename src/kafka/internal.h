@@ -52,11 +52,19 @@ struct KafkaClient
 
 	Enquirer   *enquirer;
 	Enquirer   *at_once;		/* with a handle of its own */
-	rd_kafka_conf_t *at_once_conf;	/* for that; NULL: a producer, which fetches nothing */
+
+	/*
+	 * For that; NULL: a producer, which fetches nothing. Secrets are in it for the client's
+	 * life, as they are in librdkafka's handles, which connect anew with them.
+	 */
+	rd_kafka_conf_t *at_once_conf;
 };
 
 /* client.c */
 extern void kafka_client_wake(KafkaClient *client);
+
+/* The only call of rd_kafka_new(). Takes conf; NULL and *failure if there is no handle. */
+extern rd_kafka_t *kafka_handle_new(KafkaKind kind, rd_kafka_conf_t *conf, KafkaFailure *failure);
 extern bool kafka_start_thread(pthread_t *thread, void *(*main) (void *), void *arg);
 
 /* Runs finish(arg) in a thread of its own; false if it isn't done in time. */
@@ -72,6 +80,9 @@ extern uint64_t kafka_hash(uint64_t hash, const void *bytes, size_t size);
 
 /* NULL, and the hash of their content; or what is wrong with the file that *property names. */
 extern const char *kafka_files_check(const KafkaProperties *properties, uint64_t *hash, const char **property);
+
+/* False, and why: of a handle that is about to be made, which opens them. */
+extern bool kafka_files_are_kept(const rd_kafka_conf_t *conf, char *why, size_t size);
 
 /* NULL, or why a file with a secret in it isn't kept as it should be. */
 extern const char *kafka_secret_file_fault(const struct stat *st);

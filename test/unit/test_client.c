@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -190,6 +191,43 @@ test_questions_at_once(void)
 	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
 }
 
+/* Each handle opens the files that the properties name: that of a question, long after the client's. */
+static void
+test_key_files(void)
+{
+	KafkaFailure failure = {0};
+	KafkaEmbedded *broker = kafka_embedded_start(&failure);
+	char		key[] = "/tmp/nexus_kafka_key.XXXXXX";
+	int			fd = mkstemp(key);
+	KafkaSetting settings[] = {
+		{"bootstrap.servers", kafka_embedded_bootstrap(broker)}, {"group.id", "g"}, {"ssl.key.location", key}
+	};
+	KafkaQuestion question = {.timeout_ms = 30000};
+	KafkaClient *client;
+	KafkaAnswer answer;
+
+	fchmod(fd, 0644);
+	ok(kafka_client_open(KAFKA_CONSUMER, settings, 3, &failure) == NULL, "a key that others may read is not used");
+	ok(strstr(failure.text, "ssl.key.location names a file that may be read by others") != NULL, "and why");
+	fchmod(fd, 0600);
+	client = kafka_client_open(KAFKA_CONSUMER, settings, 3, &failure);
+	ok(client != NULL, "one that is the owner's is");
+	fchmod(fd, 0644);
+	ok(kafka_ask_at_once(client, &question), "a question, when others may read it");
+	await_answer_at_once(client, &answer);
+	ok(strstr(answer.failure.text, "ssl.key.location names a file that may be read by others") != NULL, "is refused");
+	kafka_answer_free(&answer);
+	fchmod(fd, 0600);
+	ok(kafka_ask_at_once(client, &question), "and when they may not any more");
+	await_answer_at_once(client, &answer);
+	is_int(answer.failure.code, 0, "is answered");
+	kafka_answer_free(&answer);
+	ok(kafka_client_close(client, 5000), "the client closes");
+	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
+	close(fd);
+	unlink(key);
+}
+
 /* A port that accepts (the kernel does) and never answers. */
 static int
 silent_port(char *bootstrap, size_t size)
@@ -301,6 +339,7 @@ main(void)
 	test_complaints();
 	test_questions();
 	test_questions_at_once();
+	test_key_files();
 	test_silent_broker();
 	test_nobody_there();
 	test_signals();
