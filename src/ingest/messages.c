@@ -9,6 +9,7 @@
  */
 #include "nexus_kafka.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -112,19 +113,47 @@ is_ascii(const char *data, size_t len)
 	return true;
 }
 
+/* Valid UTF-8 in the server's encoding; false if it isn't, has a zero byte or can't be converted. */
+static bool
+convert_header(JsonbValue *v, const char *data, size_t len)
+{
+	int			encoding = GetDatabaseEncoding();
+	Oid			conversion;
+	char	   *text;
+
+	if (memchr(data, '\0', len) || pg_encoding_verifymbstr(PG_UTF8, data, len) != len)
+		return false;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+	{
+		v->val.string.val = unconstify(char *, data);	/* only read from */
+		v->val.string.len = len;
+		return true;
+	}
+	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
+	if (!OidIsValid(conversion) || len > INT_MAX / MAX_CONVERSION_GROWTH - 1)
+		return false;
+	text = palloc_extended(len * MAX_CONVERSION_GROWTH + 1, MCXT_ALLOC_HUGE);
+	if (pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding, (unsigned char *) unconstify(char *, data), len,
+									  (unsigned char *) text, len * MAX_CONVERSION_GROWTH + 1, true) != len)
+		return false;
+	v->val.string.val = text;
+	v->val.string.len = strlen(text);
+	return true;
+}
+
 /* Never raises: what isn't text is shown as \x and hexadecimal digits. */
 static void
 set_header_string(JsonbValue *v, const char *data, size_t len)
 {
 	v->type = jbvString;
-	if (is_ascii(data, len) ||
-		(GetDatabaseEncoding() == PG_UTF8 && memchr(data, '\0', len) == NULL &&
-		 pg_encoding_verifymbstr(PG_UTF8, data, len) == len))
+	if (is_ascii(data, len))
 	{
-		v->val.string.val = unconstify(char *, data);	/* only read from */
+		v->val.string.val = unconstify(char *, data);
 		v->val.string.len = len;
 		return;
 	}
+	if (convert_header(v, data, len))
+		return;
 	v->val.string.len = len * 2 + 2;
 	v->val.string.val = palloc(v->val.string.len + 1);
 	memcpy(v->val.string.val, "\\x", 2);
