@@ -98,11 +98,12 @@ is(sql(q(SELECT string_agg(DISTINCT topic, ',') FROM nexus_topics() WHERE topic 
 	'shop.derived', 'and nowhere else');
 sql(q(SELECT nexus_drop_pipeline('derive')));
 
-# Another owner of the extension's tables is the owner.
+# Another owner of the extension's tables, of all of them, is the owner.
 sql('CREATE ROLE keeper', 'CREATE ROLE helper', 'GRANT keeper TO helper');
 $node->safe_psql('postgres', 'CREATE DATABASE kept');
-$node->safe_psql('kept', 'CREATE EXTENSION nexus_kafka; ALTER TABLE nexus_outbox OWNER TO keeper;
-	ALTER TABLE nexus_topic_rights OWNER TO keeper;
+$node->safe_psql('kept', 'CREATE EXTENSION nexus_kafka; ALTER SEQUENCE nexus_outbox_named_id OWNER TO keeper; ' .
+	join(' ', map { "ALTER TABLE $_ OWNER TO keeper;" }
+		qw(nexus_identity nexus_pipelines nexus_offsets nexus_dead_letters nexus_outbox nexus_topic_rights)) . '
 	GRANT EXECUTE ON FUNCTION nexus_produce(text, jsonb, text, jsonb, integer, text) TO keeper, helper, shop');
 sqlstate_is($node, 'kept', "SET ROLE $_; SELECT nexus_produce('anything', '1'::jsonb)", '00000', "$_ owns the tables, and may to all")
   for qw(keeper helper);
