@@ -520,7 +520,7 @@ WITH RECURSIVE jobs AS (
 )
 SELECT c.kind, c.name,
   COALESCE(h.state, CASE WHEN c.paused THEN 'paused' END, w.state,
-    CASE WHEN c.unknown AND s.state = 'running' THEN 'not_configured' END, s.state, 'starting') AS state,
+    CASE WHEN c.unknown AND s.state = 'running' THEN 'not_configured' END, NULLIF(s.state, 'running'), 'starting') AS state,
   CASE
     WHEN h.state IS NOT NULL THEN h.reason
     WHEN c.paused THEN COALESCE(c.paused_reason, 'nexus_pause() was called; nexus_resume(pipeline) lets it go on')

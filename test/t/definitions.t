@@ -33,6 +33,9 @@ my $maker_rights = 'GRANT EXECUTE ON FUNCTION nexus_messages(), nexus_create_pip
 sql('CREATE TABLE taken (topic text, who name)', 'GRANT INSERT ON taken TO PUBLIC',
 	'CREATE ROLE maker', "$maker_rights maker", 'CREATE ROLE keeper');
 
+like(sql('BEGIN', create('unseen', '{}'), q(SELECT state FROM nexus_status WHERE name = 'unseen'), 'ROLLBACK'), qr/starting/,
+	'a pipeline that has no worker yet does not run');
+
 # ---- a name
 
 for my $name ("'a' || chr(10) || 'b'", "chr(27) || '[2J'", "'a' || chr(127)", "''", "repeat('x', 64)")
