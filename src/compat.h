@@ -57,6 +57,11 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 /* Before, a role with CREATEROLE could give itself any other, but a superuser. */
 #define NEXUS_CREATEROLE_GRANTS_ANY	(PG_VERSION_NUM < 160000)
 
+/* Since it has variants with bounds, the generated name of the one without says that it has no arguments. */
+#if PG_VERSION_NUM >= 170000
+#define F_RANDOM	F_RANDOM_
+#endif
+
 /* Transactions before it have no commit record to look up any more. */
 #if PG_VERSION_NUM >= 170000
 #define NexusOldestClogXid	(TransamVariables->oldestClogXid)
