@@ -128,6 +128,7 @@ check_group(const Pipeline *pipeline)
 static void
 check_statement(const Pipeline *pipeline)
 {
+	Guard		before;
 	Oid			user;
 	int			context;
 	int			settings = NewGUCNestLevel();
@@ -137,14 +138,14 @@ check_statement(const Pipeline *pipeline)
 	(void) set_config_option("search_path", pipeline->search_path,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
-	guard_begin(pipeline->role, true);
+	before = guard_begin(pipeline->role, true);
 	PG_TRY();
 	{
 		statement_check(pipeline->statement);
 	}
 	PG_FINALLY();
 	{
-		guard_end();
+		guard_end(&before);
 	}
 	PG_END_TRY();
 	SPI_finish();

@@ -20,18 +20,28 @@
 
 /* ---- hooks.c ---- */
 
+/* Whom it guards; role and powers are trust.c's. */
+typedef struct Guard
+{
+	bool		on;
+	Oid			role;
+	int			powers;
+} Guard;
+
 /*
  * From before the statement is prepared until its transaction has ended. Does nothing for
  * a role without such rights. With replan, what is cached of plans is made anew: something
- * else ran in this process before, with no guard.
+ * else ran in this process before, with no guard. A guarded statement may make a pipeline,
+ * the statement of which is planned then: guard_end() goes back to what guard_begin() found.
  */
-extern void guard_begin(Oid role, bool replan);
-extern void guard_end(void);
+extern Guard guard_begin(Oid role, bool replan);
+extern void guard_end(const Guard *before);
 
 /* ---- walk.c: each raises (42501) where something isn't of a trusted owner ---- */
 typedef struct GuardedFunction
 {
 	bool		is_volatile;
+	bool		reads_anything; /* isn't volatile, but runs queries with the caller's rights */
 	bool		is_fixed;		/* C: a pointer to it calls the same code, whoever owns it now */
 	bool		is_sql;
 } GuardedFunction;
@@ -48,11 +58,13 @@ extern void guard_watch_changes(void);
 
 /* Whose rights the statement has. False: there is nothing to guard. */
 extern bool trust_begin(Oid role);
+extern void trust_save(Guard *guard);
+extern void trust_restore(const Guard *guard);
 extern bool trust_owner(Oid owner);
 extern uint64 trust_generation(void);	/* another one: roles were changed */
 
 pg_noreturn extern void refuse_owner(const char *kind, const char *name, Oid owner);
-pg_noreturn extern void refuse_condition(const char *trigger, Relation table, const char *function);
+pg_noreturn extern void refuse_condition(const char *trigger, const char *table, Oid owner, const char *function);
 pg_noreturn extern void refuse_unknown_call(const char *function);
 pg_noreturn extern void refuse_held_cursor(const char *cursor);
 

@@ -202,22 +202,29 @@ install_hooks(void)
 }
 
 /* A plan holds what was inlined of functions: it is as old as the trust in their owners. */
-void
+Guard
 guard_begin(Oid role, bool replan)
 {
+	Guard		before = {.on = guarding};
+
+	trust_save(&before);
 	guarding = false;
 	if (!trust_begin(role))
-		return;
+		return before;
 	if (replan || !installed || plans_generation != trust_generation())
 		ResetPlanCache();
 	if (!installed)
 		install_hooks();
 	plans_generation = trust_generation();
 	guarding = true;
+	return before;
 }
 
 void
-guard_end(void)
+guard_end(const Guard *before)
 {
-	guarding = false;
+	guarding = before->on;
+	trust_restore(before);
+	if (guarding)
+		ResetPlanCache();		/* what was planned meanwhile was for another role */
 }

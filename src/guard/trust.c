@@ -27,7 +27,7 @@
 typedef enum Power
 {
 	POWER_SUPERUSER = 1 << 0,
-	POWER_OVER_SUPERUSER = 1 << 1,	/* has the rights of one: may alter what is his */
+	POWER_OVER_SUPERUSER = 1 << 1,	/* a member of one: may alter what is his */
 	POWER_EXECUTE_PROGRAM = 1 << 2,
 	POWER_WRITE_FILES = 1 << 3,
 	POWER_READ_FILES = 1 << 4,	/* those with the passwords and keys, too */
@@ -89,8 +89,12 @@ trust_generation(void)
 	return generation;
 }
 
+/*
+ * Membership is what counts, inherited or not: an object may be given to any role that its
+ * owner is a member of, and a SECURITY DEFINER function has that role's rights then.
+ */
 static bool
-has_rights_of_a_superuser(Oid role)
+is_member_of_a_superuser(Oid role)
 {
 	Relation	roles = table_open(AuthIdRelationId, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(roles, InvalidOid, false, NULL, 0, NULL);
@@ -101,7 +105,7 @@ has_rights_of_a_superuser(Oid role)
 	{
 		Form_pg_authid other = (Form_pg_authid) GETSTRUCT(tuple);
 
-		has = other->rolsuper && has_privs_of_role(role, other->oid);
+		has = other->rolsuper && is_member_of_role(role, other->oid);
 	}
 	systable_endscan(scan);
 	table_close(roles, AccessShareLock);
@@ -129,13 +133,13 @@ find_powers(Oid role)
 
 	if (superuser_arg(role))
 		return POWER_ALL;
-	if (has_rights_of_a_superuser(role))
+	if (is_member_of_a_superuser(role))
 		powers |= POWER_OVER_SUPERUSER;
-	if (has_privs_of_role(role, ROLE_PG_EXECUTE_SERVER_PROGRAM))
+	if (is_member_of_role(role, ROLE_PG_EXECUTE_SERVER_PROGRAM))
 		powers |= POWER_EXECUTE_PROGRAM;
-	if (has_privs_of_role(role, ROLE_PG_WRITE_SERVER_FILES))
+	if (is_member_of_role(role, ROLE_PG_WRITE_SERVER_FILES))
 		powers |= POWER_WRITE_FILES;
-	if (has_privs_of_role(role, ROLE_PG_READ_SERVER_FILES))
+	if (is_member_of_role(role, ROLE_PG_READ_SERVER_FILES))
 		powers |= POWER_READ_FILES;
 	if (grants_roles(role))
 		powers |= POWER_GRANT_ROLES;
@@ -164,6 +168,21 @@ trust_begin(Oid role)
 	guarded_role = role;
 	guarded_powers = powers_of(role);
 	return guarded_powers != 0;
+}
+
+/* Asks no catalog: it is called in a failed transaction, too. */
+void
+trust_save(Guard *guard)
+{
+	guard->role = guarded_role;
+	guard->powers = guarded_powers;
+}
+
+void
+trust_restore(const Guard *guard)
+{
+	guarded_role = guard->role;
+	guarded_powers = guard->powers;
 }
 
 bool
@@ -199,15 +218,15 @@ refuse_owner(const char *kind, const char *name, Oid owner)
 
 /* A trigger has no owner: whoever has the right TRIGGER may have made it. */
 void
-refuse_condition(const char *trigger, Relation table, const char *function)
+refuse_condition(const char *trigger, const char *table, Oid owner, const char *function)
 {
-	const char *owner = GetUserNameFromId(table->rd_rel->relowner, true);
+	const char *owner_name = GetUserNameFromId(owner, true);
 
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("the pipeline runs as %s, but the condition of trigger \"%s\" on table \"%s\" of \"%s\" calls volatile function \"%s\"",
-					whose_rights(), trigger, RelationGetRelationName(table), owner ? owner : "?", function),
-			 errdetail("Whoever may make triggers on the table would get those rights by it."),
+			 errmsg("the pipeline runs as %s, but the condition of trigger \"%s\" on table \"%s\" of \"%s\" calls function \"%s\"",
+					whose_rights(), trigger, table, owner_name ? owner_name : "?", function),
+			 errdetail("The function is volatile or runs queries: whoever may make triggers on the table would get those rights by it."),
 			 errhint("Call it in the trigger's function, or let the pipeline run as another role, with the option run_as.")));
 }
 

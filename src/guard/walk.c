@@ -48,7 +48,6 @@
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/reltrigger.h"
 #include "utils/syscache.h"
 
 #include "guard/guard.h"
@@ -72,8 +71,9 @@ typedef struct Seen
 /* Whose the expression is. None of them set: a trusted owner's. */
 typedef struct Walk
 {
-	Relation	relation;		/* of an owner who isn't trusted */
-	const char *trigger;		/* … or with this trigger, made by anybody */
+	const char *table;			/* of an owner who isn't trusted */
+	const char *trigger;		/* … or of anybody, with this trigger, made by anybody */
+	Oid			owner;			/* the table's */
 } Walk;
 
 static HTAB *seen_table = NULL;
@@ -187,6 +187,15 @@ check_argument_defaults(HeapTuple function)
 		(void) walk_node(stringToNode(TextDatumGetCString(defaults)), &walk);
 }
 
+/* They are stable. What they read gets out by an error's message, or by what a trigger does. */
+static bool
+reads_anything(Oid function)
+{
+	return function == F_TABLE_TO_XML || function == F_TABLE_TO_XML_AND_XMLSCHEMA ||
+		function == F_SCHEMA_TO_XML || function == F_SCHEMA_TO_XML_AND_XMLSCHEMA ||
+		function == F_DATABASE_TO_XML || function == F_DATABASE_TO_XML_AND_XMLSCHEMA;
+}
+
 static Seen *
 check_function(Oid function)
 {
@@ -204,6 +213,7 @@ check_function(Oid function)
 		refuse_owner(form->prokind == PROKIND_AGGREGATE ? "aggregate" : form->prokind == PROKIND_PROCEDURE ? "procedure" : "function",
 					 NameStr(form->proname), form->proowner);
 	seen->function.is_volatile = form->provolatile == PROVOLATILE_VOLATILE;
+	seen->function.reads_anything = reads_anything(function);
 	seen->function.is_fixed = form->prolang == INTERNALlanguageId || form->prolang == ClanguageId;
 	seen->function.is_sql = form->prolang == SQLlanguageId;
 	check_argument_defaults(tuple);
@@ -225,6 +235,15 @@ is_harmless(Oid function)
 {
 	return function == F_NEXTVAL || function == F_RANDOM || function == F_CLOCK_TIMESTAMP ||
 		function == F_TIMEOFDAY || function == F_GEN_RANDOM_UUID;
+}
+
+/* May it be called by trusted text only? */
+static bool
+is_open(Oid function)
+{
+	GuardedFunction found = check_function(function)->function;
+
+	return found.reads_anything || (found.is_volatile && !is_harmless(function));
 }
 
 static void
@@ -261,12 +280,12 @@ walk_function(Oid function, void *arg)
 {
 	Walk	   *walk = arg;
 
-	if (check_function(function)->function.is_volatile && !is_harmless(function))
+	if (is_open(function))
 	{
 		if (walk->trigger)
-			refuse_condition(walk->trigger, walk->relation, get_func_name(function));
-		if (walk->relation)
-			refuse_owner("table", RelationGetRelationName(walk->relation), walk->relation->rd_rel->relowner);
+			refuse_condition(walk->trigger, walk->table, walk->owner, get_func_name(function));
+		if (walk->table)
+			refuse_owner("table", walk->table, walk->owner);
 		note_call(function);
 	}
 	return false;
@@ -385,10 +404,12 @@ is_called(Oid function)
 void
 guard_check_call(Oid function)
 {
-	if (!guard_check_function(function).is_volatile || is_harmless(function) || is_called(function))
+	begin_walk();
+	if (!is_open(function) || is_called(function))
 		return;
 	find_domain(function);
-	if (!is_called(function))
+	/* the others may be called by what was inlined */
+	if (!is_called(function) && check_function(function)->function.is_volatile)
 		refuse_unknown_call(get_func_name(function));
 }
 
@@ -534,9 +555,9 @@ check_node_operator(Node *node)
 static void
 note_aggregate_of(Node *node, const Walk *walk)
 {
-	if (walk->relation == NULL && IsA(node, Aggref))
+	if (walk->table == NULL && IsA(node, Aggref))
 		note_aggregate(((Aggref *) node)->aggfnoid);
-	if (walk->relation == NULL && IsA(node, WindowFunc))
+	if (walk->table == NULL && IsA(node, WindowFunc))
 		note_aggregate(((WindowFunc *) node)->winfnoid);
 }
 
@@ -666,25 +687,34 @@ check_defaults(Relation relation, Walk *walk)
 	{
 		const AttrDefault *value = &desc->constr->defval[i];
 
-		if (walk->relation == NULL || TupleDescAttr(desc, value->adnum - 1)->attgenerated == 'v')
+		if (walk->table == NULL || TupleDescAttr(desc, value->adnum - 1)->attgenerated == 'v')
 			(void) walk_node(stringToNode(value->adbin), walk);
 	}
 }
 
 /* Their functions are checked when they fire; conditions, before that, are nobody's. */
 static void
-check_triggers(Relation relation)
+check_triggers(Form_pg_class relation)
 {
-	TriggerDesc *triggers = CopyTriggerDesc(relation->trigdesc);
+	Relation	triggers = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
 
-	for (int i = 0; triggers && i < triggers->numtriggers; i++)
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relation->oid));
+	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Trigger    *trigger = &triggers->triggers[i];
-		Walk		walk = {relation, trigger->tgname};
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+		Walk		walk = {NameStr(relation->relname), NameStr(trigger->tgname), relation->relowner};
+		bool		isnull;
+		Datum		condition = heap_getattr(tuple, Anum_pg_trigger_tgqual, RelationGetDescr(triggers), &isnull);
 
-		if (trigger->tgenabled != TRIGGER_DISABLED && trigger->tgqual)
-			(void) walk_node(stringToNode(trigger->tgqual), &walk);
+		if (trigger->tgenabled != TRIGGER_DISABLED && !isnull)
+			check_stored(condition, &walk);
 	}
+	systable_endscan(scan);
+	table_close(triggers, AccessShareLock);
 }
 
 static void
@@ -697,10 +727,25 @@ check_server(Oid table)
 		refuse_owner("server", server->servername, server->owner);
 }
 
-/*
- * Partitions too. A trusted owner's needs no more, and no lock: who writes to one
- * partition doesn't wait for what is done to the others.
- */
+/* False: a trusted owner's, that needs no more than this, and no lock. */
+static bool
+needs_look(Oid child, bool written)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(child));
+	Form_pg_class form;
+	bool		needs;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	needs = !trust_owner(form->relowner) || form->relkind == RELKIND_FOREIGN_TABLE;
+	if (!needs && written && form->relhastriggers)
+		check_triggers(form);
+	ReleaseSysCache(tuple);
+	return needs;
+}
+
+/* Partitions too. Who writes to one partition doesn't wait for what is done to the others. */
 static void
 check_children(Relation relation, bool written)
 {
@@ -711,16 +756,9 @@ check_children(Relation relation, bool written)
 	foreach(lc, find_all_inheritors(RelationGetRelid(relation), NoLock, NULL))
 	{
 		Oid			child = lfirst_oid(lc);
-		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(child));
-		bool		plain;
 
-		if (!HeapTupleIsValid(tuple))
-			continue;
-		plain = trust_owner(((Form_pg_class) GETSTRUCT(tuple))->relowner) &&
-			((Form_pg_class) GETSTRUCT(tuple))->relkind != RELKIND_FOREIGN_TABLE;
-		ReleaseSysCache(tuple);
 		(void) see(RelationRelationId, -1, child, written);
-		if (!plain)
+		if (needs_look(child, written))
 			check_relation(child, written);
 	}
 }
@@ -742,15 +780,16 @@ check_open_relation(Relation relation, bool written)
 	{
 		if (written || relkind == RELKIND_VIEW || relkind == RELKIND_FOREIGN_TABLE)
 			refuse_owner(kind_name(relkind), RelationGetRelationName(relation), relation->rd_rel->relowner);
-		walk.relation = relation;
+		walk.table = RelationGetRelationName(relation);
+		walk.owner = relation->rd_rel->relowner;
 	}
 	if (relkind == RELKIND_FOREIGN_TABLE)
 		check_server(RelationGetRelid(relation));
 	check_indexes(relation, &walk);
 	check_constraints(relation, &walk);
 	check_defaults(relation, &walk);
-	if (written)
-		check_triggers(relation);
+	if (written && relation->rd_rel->relhastriggers)
+		check_triggers(relation->rd_rel);
 	check_children(relation, written);
 }
 

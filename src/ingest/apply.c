@@ -81,7 +81,7 @@ assume_role(const Pipeline *pipeline)
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(role, context | SECURITY_LOCAL_USERID_CHANGE);
-	guard_begin(role, false);
+	(void) guard_begin(role, false);
 }
 
 static void
@@ -151,7 +151,7 @@ run_attempt(Attempt *attempt, ErrorData **error)
 	pgstat_report_activity(STATE_RUNNING, attempt->ingest->pipeline->statement);
 	ok = worker_transaction(apply_body, attempt, attempt->ingest->batch->context, error);
 	current_batch = NULL;
-	guard_end();
+	guard_end(&(Guard) {.on = false});
 	SetUserIdAndSecContext(user, context);
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return ok;
