@@ -49,6 +49,8 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 }
 #endif
 
+#define NEXUS_HAS_TRANSACTION_TIMEOUT	(PG_VERSION_NUM >= 170000)
+
 /* It got namesakes with arguments. */
 #if PG_VERSION_NUM >= 170000
 #define F_RANDOM F_RANDOM_

@@ -94,6 +94,16 @@ definition_check(const Pipeline *p)
 		connection_check_name(p->connection);
 }
 
+/* Whatever is written there, it is that pipeline's mistake: want of memory and a cancel are nobody's. */
+static bool
+is_mistake(int sqlstate)
+{
+	int			category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category != ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) &&
+		category != ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION);
+}
+
 /* The checks look at nothing else, and hold nothing: an error can be caught without a subtransaction. */
 char *
 definition_mistake(const Pipeline *p)
@@ -109,7 +119,7 @@ definition_mistake(const Pipeline *p)
 	{
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+		if (!is_mistake(error->sqlerrcode))
 			PG_RE_THROW();
 		FlushErrorState();
 	}

@@ -124,6 +124,9 @@ override_settings(void)
 	SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
 	/* an error is a message's, or is tried again: it ends no worker */
 	SetConfigOption("exit_on_error", "off", PGC_USERSET, PGC_S_SESSION);
+	/* of a batch too: it ends the process */
+	if (NEXUS_HAS_TRANSACTION_TIMEOUT)
+		SetConfigOption("transaction_timeout", "0", PGC_USERSET, PGC_S_SESSION);
 	/* the same short statements over and over: compiling each would cost more than running it */
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
 	worker_secure_search_path();

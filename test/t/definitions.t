@@ -68,6 +68,8 @@ for my $column (sort keys %bad)
 	sql("UPDATE nexus_pipelines SET $column = $bad{$column}[0] WHERE name = '$column'", 'SELECT nexus_resume()');
 	reason($column, $bad{$column}[1], "$column = $bad{$column}[0]: the pipeline says so");
 }
+sql(q(UPDATE nexus_pipelines SET start = repeat('{"a":', 100000) WHERE name = 'start'), 'SELECT nexus_resume()');
+reason('start', qr/stack depth/, 'start nested beyond what can be read: the pipeline says so, and no other is held up');
 sql(q(UPDATE nexus_pipelines SET on_error = NULL, on_demand = NULL, paused = NULL WHERE name = 'waker'), 'SELECT nexus_resume()');
 sql(q(SELECT nexus_produce('waker', '1')));
 $node->wait_rows('postgres', q(taken WHERE topic = 'waker'), 1);
