@@ -51,11 +51,6 @@ object_aclcheck(Oid classid, Oid objectid, Oid roleid, AclMode mode)
 
 #define NEXUS_HAS_TRANSACTION_TIMEOUT	(PG_VERSION_NUM >= 170000)
 
-/* It got namesakes with arguments. */
-#if PG_VERSION_NUM >= 170000
-#define F_RANDOM F_RANDOM_
-#endif
-
 /* Before, a role with CREATEROLE could give itself any other, but a superuser. */
 #define NEXUS_CREATEROLE_GRANTS_ANY	(PG_VERSION_NUM < 160000)
 

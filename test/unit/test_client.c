@@ -310,24 +310,20 @@ test_signals(void)
 	KafkaFailure failure = {0};
 	KafkaEmbedded *broker = kafka_embedded_start(&failure);
 	char		line[256];
-	bool		all_blocked = true;
+	int			unblocked = 0;
 	int			threads = 0;
 	FILE	   *list = popen("cat /proc/$PPID/task/*/status | grep SigBlk", "r");
 
 	while (fgets(line, sizeof(line), list))
 	{
 		threads++;
-		/* the main thread blocks none, every other SIGUSR1 and SIGTERM (bits 9, 14) */
-		unsigned long long mask = strtoull(strchr(line, ':') + 1, NULL, 16);
-
-		if (mask != 0 && (mask & 0x4200) != 0x4200)
-			all_blocked = false;
-		if (mask == 0 && threads > 1)
-			all_blocked = false;
+		/* SIGUSR1 and SIGTERM: bits 9 and 14 */
+		if ((strtoull(strchr(line, ':') + 1, NULL, 16) & 0x4200) != 0x4200)
+			unblocked++;
 	}
 	pclose(list);
 	ok(threads > 2, "the broker has threads");
-	ok(all_blocked, "and all of them block signals");
+	ok(unblocked <= 1, "and none but the main one takes signals");
 	kafka_embedded_stop(broker, 5000);
 }
 
