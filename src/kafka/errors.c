@@ -69,7 +69,7 @@ kafka_failure_is_of_system(const KafkaFailure *failure)
 }
 
 bool
-kafka_failure_is_no_partition(const KafkaFailure *failure)
+kafka_failure_is_no_partition(int code)
 {
-	return failure->code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
+	return code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }

@@ -166,7 +166,7 @@ extern bool kafka_failure_is_authorization(const KafkaFailure *failure);
 extern bool kafka_failure_is_of_system(const KafkaFailure *failure);
 
 /* The topic hasn't got the partition. */
-extern bool kafka_failure_is_no_partition(const KafkaFailure *failure);
+extern bool kafka_failure_is_no_partition(int code);
 extern void kafka_failure_set(KafkaFailure *failure, int code, const char *text);
 
 /* ---- complaints.c ---- */

@@ -30,6 +30,7 @@
 #define READ_BYTES			(4 * 1024 * 1024)
 #define GAPS_AT_ONCE		1000
 #define NO_PROGRESS_MS		100		/* where what was left could be read, and nothing of it sent */
+#define READ_LEFT_MS		50		/* a transaction; what is new is read in the same one */
 #define LOOK_BACK_MS		1000	/* at first, then twice as long, where it is of no use */
 #define LONGEST_LOOK_BACK_MS	60000
 #define TOO_MANY_MS			10000
@@ -107,13 +108,13 @@ take_admitted(Relay *relay, OutboxRow *row, Lane *lane, int32 partition)
 	Reader	   *reader = &relay->reader;
 	Outgoing   *out = &reader->outgoing[reader->n];
 	MemoryContext before = MemoryContextSwitchTo(reader->context);
-	bool		chosen = partition != row->partition;
 	Fault		fault;
 
 	if (record_of_row(row, &out->record, &fault))
 	{
 		out->record.partition = partition;
-		out->sent = window_admit(&relay->window, lane, row->id, row->message_id, out->record.size, chosen);
+		out->sent = window_admit(&relay->window, lane, row->id, row->message_id, out->record.size,
+								 row->partition < 0);
 		reader->n++;
 		reader->bytes += out->record.size;
 		note_commit(relay, row->xmin);
@@ -239,14 +240,23 @@ read_left_of(Relay *relay, Lane *lane)
 		window_delay_left(lane, NO_PROGRESS_MS);
 }
 
+/* There may be many, each among the rows of all others: those that have no turn now, come first next time. */
 static void
 read_left(Relay *relay)
 {
-	Lane	   *lane = NULL;
 	MonoTime	now = mono_now();
+	MonoTime	until = mono_after_ms(now, READ_LEFT_MS);
+	Lane	   *last = NULL;
+	Lane	   *lane;
 
-	while (!is_full(&relay->reader) && (lane = window_next_left(now, lane)) != NULL)
+	while (!is_full(&relay->reader) && (last == NULL || mono_now() < until) &&
+		   (lane = window_next_left(now, last)) != NULL)
+	{
 		read_left_of(relay, lane);
+		last = lane;
+	}
+	if (last)
+		window_begin_after(last);
 }
 
 static void

@@ -93,6 +93,7 @@ admit_and_send(Relay *relay, char *request, int64 ticket, CallAnswer *answer, bo
 	Record		record = record_of_request(request);
 	Sent	   *sent = window_admit_call(&relay->window, &record, ticket, &record.partition);
 	KafkaSendResult result;
+	bool		stale;			/* by_key, and that partition is gone */
 
 	if (sent == NULL)
 	{
@@ -105,8 +106,14 @@ admit_and_send(Relay *relay, char *request, int64 ticket, CallAnswer *answer, bo
 		relay->calls.in_flight++;
 		return true;
 	}
+	stale = result == KAFKA_SEND_FAILED && record.partition >= 0 && sent->by_key &&
+		kafka_failure_is_no_partition(answer->failure.code);
+	if (stale)
+		window_note_no_partition(&relay->window, sent);
 	window_out(&relay->window, sent);
 	window_forget(sent);
+	if (stale)
+		return admit_and_send(relay, request, ticket, answer, answered);
 	if (result == KAFKA_SEND_FULL && relay->in_flight + relay->calls.in_flight > 0)
 		return false;
 	if (result == KAFKA_SEND_FULL)
@@ -164,6 +171,14 @@ now_take_calls(Relay *relay)
 		relay->calls.seen = calls;
 }
 
+/* Something was answered: the lane that a call waits for may be free. */
+void
+now_look_again(Relay *relay)
+{
+	if (relay->calls.waits)
+		relay->calls.seen = 0;
+}
+
 void
 now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery)
 {
@@ -179,6 +194,11 @@ now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery)
 		window_note_delivered(window, sent);
 	else if (fate == KAFKA_FATE_NO_TOPIC)
 		window_note_missing(window, sent);
+	else if (sent->by_key && kafka_failure_is_no_partition(delivery->code))
+	{
+		window_note_no_partition(window, sent);
+		again = call != NULL;
+	}
 	else if (fate == KAFKA_FATE_BATCH_REFUSED && !window_was_alone(sent))
 	{
 		window_note_suspect(window, sent);
@@ -186,7 +206,7 @@ now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery)
 	}
 	window_out(window, sent);
 	window_forget(sent);
-	if (again || relay->calls.waits)
+	if (again)
 		relay->calls.seen = 0;
 	if (call == NULL)
 		return;

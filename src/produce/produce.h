@@ -164,6 +164,10 @@ extern bool gaps_hold_back(int64 limit);
 #define MOST_IN_FLIGHT		20000
 #define MOST_BYTES			(12 * 1024 * 1024)
 
+/* In librdkafka's queue at most, with what doesn't come back; it has room for a last reading more (relay.c). */
+#define MOST_QUEUED			45000
+#define MOST_QUEUED_BYTES	((Size) 28 * 1024 * 1024)
+
 struct Route;
 
 typedef struct Lane
@@ -217,8 +221,9 @@ typedef struct Sent
 	uint64		identity;
 	char	   *message_id;
 	Lane	   *lane;
+	int			npartitions;	/* of its topic, by which the lane was found */
 	Size		size;
-	bool		chosen;			/* its partition was, by us */
+	bool		by_key;			/* its partition is our choice or librdkafka's */
 	bool		is_out;			/* of the window: acknowledged or refused, say */
 } Sent;
 
@@ -249,7 +254,7 @@ typedef enum WindowVerdict
 extern void window_init(Window *window);
 extern WindowVerdict window_judge(Window *window, const OutboxRow *row, const struct varlena *key, Lane *left,
 								  Lane **lane, int32 *partition);
-extern Sent *window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool chosen);
+extern Sent *window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool by_key);
 extern Sent *window_admit_call(Window *window, const Record *record, int64 ticket, int32 *partition);
 extern Sent *window_find(int64 id, const char *message_id);
 extern bool window_has_row(const OutboxRow *row);
@@ -257,14 +262,15 @@ extern int64 window_count_up_to(int64 limit);
 
 /* What became of it. Then it is out, and when the table has that, forgotten. */
 extern bool window_was_alone(const Sent *sent);
+extern void window_note_answer(Sent *sent);
 extern void window_note_delivered(Window *window, Sent *sent);
 extern void window_note_missing(Window *window, Sent *sent);
 extern void window_note_no_partition(Window *window, Sent *sent);
 extern void window_note_again(Window *window, Sent *sent, int delay_ms);
 extern void window_note_suspect(Window *window, Sent *sent);
 
-/* Of what was admitted and not yet sent: was some of its lane refused? Then it is left in the table. */
-extern bool window_has_suspects(const Sent *sent);
+/* Of what was admitted and not yet sent: did an earlier one come back since? Then it is left in the table. */
+extern bool window_would_overtake(const Sent *sent);
 extern void window_leave(Sent *sent);
 
 extern void window_out(Window *window, Sent *sent);
@@ -272,9 +278,11 @@ extern void window_forget(Sent *sent);
 
 /* After what came back was noted, and from time to time. */
 extern void window_watch(Window *window);
+extern bool window_has_room(const Window *window, int in_flight);
 
 /* The lanes of which what is left may be read now; its range is taken, and what is not read of it given back. */
 extern Lane *window_next_left(MonoTime now, const Lane *after);
+extern void window_begin_after(Lane *lane);
 extern int64 window_begin_left(Lane *lane, int64 *last);
 extern void window_end_left(Lane *lane, int64 first, int64 last);
 extern MonoTime window_next_due(MonoTime now);	/* 0: none */
@@ -292,7 +300,7 @@ extern void window_take_topics(Window *window, const KafkaAnswer *answer);
 /* A row that was admitted, as it goes to librdkafka. */
 typedef struct Outgoing
 {
-	Sent	   *sent;			/* NULL: put back */
+	Sent	   *sent;
 	Record		record;
 } Outgoing;
 
@@ -421,6 +429,7 @@ extern MonoTime relay_next_safe_look(const Relay *relay);	/* 0: no need */
 /* ---- now.c ---- */
 extern void now_take_calls(Relay *relay);
 extern void now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery);
+extern void now_look_again(Relay *relay);
 extern void now_answer_left_over(void);
 
 /* ---- handover.c ---- */

@@ -105,7 +105,7 @@ note_failed(Relay *relay, Sent *sent, const KafkaFailure *failure, bool alone)
 			put_back(relay, sent);
 			break;
 		case KAFKA_FATE_REFUSED:
-			if (sent->chosen && kafka_failure_is_no_partition(failure))
+			if (sent->by_key && kafka_failure_is_no_partition(failure->code))
 			{
 				window_note_no_partition(window, sent);
 				put_back(relay, sent);
@@ -131,12 +131,10 @@ note_failed(Relay *relay, Sent *sent, const KafkaFailure *failure, bool alone)
 bool
 relay_has_room(const Relay *relay)
 {
-	const Window *window = &relay->window;
 	int			in_flight = relay->in_flight + relay->calls.in_flight;
 
 	return relay->reader.n == 0 && (relay->link.reachable || in_flight == 0) &&
-		in_flight - window->stalled < MOST_IN_FLIGHT &&
-		(window->bytes <= window->stalled_bytes || window->bytes - window->stalled_bytes < MOST_BYTES);
+		window_has_room(&relay->window, in_flight);
 }
 
 /* Are the commits of what was read where a failover finds them? */
@@ -182,6 +180,12 @@ send_row(Relay *relay, const Outgoing *out)
 {
 	KafkaFailure failure;
 
+	if (window_would_overtake(out->sent))
+	{
+		window_leave(out->sent);
+		put_back(relay, out->sent);
+		return true;
+	}
 	switch (send_record(relay->link.client, &out->record, out->sent, &failure))
 	{
 		case KAFKA_SEND_QUEUED:
@@ -211,7 +215,7 @@ relay_send(Relay *relay)
 	{
 		const Outgoing *out = &reader->outgoing[reader->next];
 
-		if (out->sent && !send_row(relay, out))
+		if (!send_row(relay, out))
 			break;
 		MemoryContextReset(relay->record_context);
 	}
@@ -221,25 +225,6 @@ relay_send(Relay *relay)
 }
 
 /* ---- what comes back ---- */
-
-/* Before what follows: what was put back is read again together with it, in order. */
-static void
-put_back_outgoing(Relay *relay)
-{
-	Reader	   *reader = &relay->reader;
-
-	for (int i = reader->next; i < reader->n; i++)
-	{
-		Outgoing   *out = &reader->outgoing[i];
-
-		if (out->sent && window_has_suspects(out->sent))
-		{
-			window_leave(out->sent);
-			put_back(relay, out->sent);
-			out->sent = NULL;
-		}
-	}
-}
 
 static void
 take_row_back(Relay *relay, Sent *sent, int code)
@@ -269,6 +254,7 @@ relay_take_deliveries(Relay *relay)
 		Sent	   *sent = (Sent *) (intptr_t) deliveries[i].id;
 
 		any_delivered = any_delivered || deliveries[i].code == 0;
+		window_note_answer(sent);
 		if (sent->id < 0)
 			now_answer(relay, sent, &deliveries[i]);
 		else
@@ -279,6 +265,6 @@ relay_take_deliveries(Relay *relay)
 		link_alive(&relay->link);
 	kafka_producer_forget_deliveries(relay->link.client);
 	if (n > 0)
-		put_back_outgoing(relay);
+		now_look_again(relay);
 	window_watch(&relay->window);
 }

@@ -6,7 +6,7 @@
  * rows by itself, so that what holds up one holds up no other:
  *	- Before anything of it was acknowledged, few are in flight: it may have no leader, or
  *	  not be there at all.
- *	- Where nothing is acknowledged for a second, it is stalled, and takes no more. What it
+ *	- Where nothing comes back for a second, it is stalled, and takes no more. What it
  *	  has in flight doesn't count for what all may have.
  *	- A topic that is missing gets one row to find out, after 1 s to 30 s, or at once when
  *	  the broker tells of it.
@@ -15,9 +15,10 @@
  *	  alone; after some that passed they are twice as large, until rows flow as ever.
  *
  * What isn't admitted is left in the table. Of it a lane knows the first and the last id,
- * and reads it again, in order, before anything newer. So a message never overtakes one of
- * its partition that has to be sent again, and memory doesn't grow with what waits. The
- * range may have rows of others in it, or such that are in flight: all of those are known.
+ * and reads it again, in order, before anything newer. So a message overtakes none of its
+ * partition that has to be sent again, unless both were in flight, and memory doesn't grow
+ * with what waits. The range may have rows of others in it, or such that are in flight: all
+ * of those are known.
  *
  * Which partition a row with a key goes to is reckoned as librdkafka does. One without a key
  * is given a partition that moves.
@@ -32,8 +33,10 @@
 #define MOST_ROUTES			5000
 #define FIRST_WINDOW		100		/* rows of a lane before any was acknowledged */
 #define STALL_MS			1000
+#define STALLED_BYTES		(1024 * 1024)	/* of calls that a stalled lane still takes */
 #define MISSING_MS			1000	/* the first time, then twice as long */
 #define LONGEST_MISSING_MS	30000
+#define NO_PARTITION_MS		100
 #define PASSES_TO_DOUBLE	8		/* a size that is too large is not to be tried every other time */
 #define KEYLESS_RUN			100		/* messages without a key that go to one partition, before the next */
 
@@ -41,6 +44,7 @@ static MemoryContext window_context;
 static HTAB *routes;
 static HTAB *sent_rows;
 static dlist_head busy;			/* lanes with something in flight or left */
+static bool crowded;			/* so much is stalled that a lane of which nothing is known gets one row */
 
 typedef struct SentKey
 {
@@ -261,10 +265,16 @@ leave_till(Lane *lane, int64 id, MonoTime due)
 	lane->due = Max(lane->due, due);
 }
 
+static int
+most_of(const Lane *lane)
+{
+	return crowded && lane->most == FIRST_WINDOW ? 1 : lane->most;
+}
+
 static bool
 admits(const Lane *lane)
 {
-	return !lane->stalled && lane->in_flight < lane->most &&
+	return !lane->stalled && lane->in_flight < most_of(lane) &&
 		(!looks_for_culprit(lane) || (lane->handed_over < lane->group && !lane->group_closed));
 }
 
@@ -293,6 +303,19 @@ window_next_left(MonoTime now, const Lane *after)
 		passed = passed || lane == after;
 	}
 	return NULL;
+}
+
+/* The next time those after it come first. */
+void
+window_begin_after(Lane *lane)
+{
+	dlist_node *node;
+
+	do
+	{
+		node = dlist_pop_head_node(&busy);
+		dlist_push_tail(&busy, node);
+	} while (node != &lane->node);
 }
 
 MonoTime
@@ -427,7 +450,7 @@ count_in(Lane *lane, Size size)
 }
 
 Sent *
-window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool chosen)
+window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool by_key)
 {
 	SentKey		key = key_of(id, message_id);
 	bool		found;
@@ -436,8 +459,9 @@ window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size 
 	Assert(!found);
 	sent->message_id = MemoryContextStrdup(window_context, message_id);
 	sent->lane = lane;
+	sent->npartitions = lane->route->npartitions;
 	sent->size = size;
-	sent->chosen = chosen;
+	sent->by_key = by_key;
 	count_in(lane, size);
 	window->bytes += size;
 	return sent;
@@ -453,13 +477,17 @@ window_admit_call(Window *window, const Record *record, int64 ticket, int32 *par
 
 	if (route == NULL)
 		*partition = record->partition;
+	if (lane->stalled && (lane->bytes >= STALLED_BYTES || lane->in_flight >= (crowded ? 1 : FIRST_WINDOW)))
+		return NULL;			/* of callers who gave up, too, all stays in librdkafka's queue */
 	if (looks_for_culprit(lane) && !lane->stalled &&
 		(lane->in_flight > 0 || (lane->call_went_last && has_left(lane))))
 		return NULL;
 	sent = MemoryContextAllocZero(window_context, sizeof(Sent));
 	sent->id = ticket;
 	sent->lane = lane;
+	sent->npartitions = lane->route->npartitions;
 	sent->size = record->size;
+	sent->by_key = record->partition < 0;
 	count_in(lane, record->size);
 	lane->group_closed = looks_for_culprit(lane);
 	lane->call_went_last = true;
@@ -523,11 +551,20 @@ window_count_up_to(int64 limit)
 
 /* ---- what came back ---- */
 
-static void
-note_progress(Window *window, Lane *lane)
+void
+window_note_answer(Sent *sent)
 {
-	lane->progress = mono_now();
-	lane->stalled = false;
+	sent->lane->progress = mono_now();
+	sent->lane->stalled = false;
+}
+
+/* By which it goes now: its topic may have had other partitions when it was sent. */
+static Lane *
+lane_back(const Sent *sent)
+{
+	Route	   *route = sent->lane->route;
+
+	return sent->npartitions == route->npartitions ? sent->lane : &route->any;
 }
 
 void
@@ -536,7 +573,6 @@ window_note_delivered(Window *window, Sent *sent)
 	Lane	   *lane = sent->lane;
 	Route	   *route = lane->route;
 
-	note_progress(window, lane);
 	lane->most = MOST_IN_FLIGHT * 2;
 	lane->again = false;
 	lane->due = 0;
@@ -556,7 +592,6 @@ window_note_missing(Window *window, Sent *sent)
 	Lane	   *any = &route->any;
 	MonoTime	now = mono_now();
 
-	note_progress(window, sent->lane);
 	collect_left(route);
 	route->npartitions = 0;
 	route->seen = false;
@@ -575,10 +610,11 @@ window_note_missing(Window *window, Sent *sent)
 void
 window_note_again(Window *window, Sent *sent, int delay_ms)
 {
-	note_progress(window, sent->lane);
-	sent->lane->again = true;
+	Lane	   *lane = lane_back(sent);
+
+	lane->again = true;
 	if (sent->id >= 0)
-		leave_till(sent->lane, sent->id, mono_in_ms(delay_ms));
+		leave_till(lane, sent->id, mono_in_ms(delay_ms));
 }
 
 /* A partition that it was given isn't there: the topic is another one by now. */
@@ -590,28 +626,30 @@ window_note_no_partition(Window *window, Sent *sent)
 	collect_left(route);
 	route->npartitions = 0;
 	route->seen = false;		/* and is looked at anew, once anything of it is acknowledged */
-	window_note_again(window, sent, 0);
+	if (sent->id >= 0)
+		leave_till(&route->any, sent->id, mono_in_ms(NO_PARTITION_MS));
 }
 
 void
 window_note_suspect(Window *window, Sent *sent)
 {
-	note_progress(window, sent->lane);
 	sent->lane->suspects++;
 	if (sent->id >= 0)
-		leave(sent->lane, sent->id);
+		leave(lane_back(sent), sent->id);
 }
 
 bool
-window_has_suspects(const Sent *sent)
+window_would_overtake(const Sent *sent)
 {
-	return sent->lane->suspects > 0;
+	const Lane *lane = lane_back(sent);
+
+	return lane->first_left < sent->id || lane->route->any.first_left < sent->id;
 }
 
 void
 window_leave(Sent *sent)
 {
-	leave(sent->lane, sent->id);
+	leave(lane_back(sent), sent->id);
 }
 
 static void
@@ -643,7 +681,9 @@ adapt_group(Lane *lane)
 static bool
 notice_stall(Lane *lane, MonoTime now)
 {
-	if (lane->in_flight > 0 && !lane->stalled && now >= mono_after_ms(lane->progress, STALL_MS))
+	if (lane->in_flight == 0)
+		lane->stalled = false;
+	else if (!lane->stalled && now >= mono_after_ms(lane->progress, STALL_MS))
 	{
 		lane->stalled = true;
 		lane->most = FIRST_WINDOW;
@@ -662,6 +702,20 @@ tell(const Window *window, bool missing, bool again)
 		job_condition_clear(MyJob, CONDITION_SENT_AGAIN);
 	else if (!job_condition_is_set(MyJob, CONDITION_SENT_AGAIN))
 		job_condition_set(MyJob, CONDITION_SENT_AGAIN, "%s", window->why_again);
+}
+
+/*
+ * What lanes that stall one after the other have in flight all stays in librdkafka's
+ * queue. So each time the others get half of what is left of that, at most.
+ */
+bool
+window_has_room(const Window *window, int in_flight)
+{
+	Size		moving = window->bytes - Min(window->stalled_bytes, window->bytes);
+	Size		room = MOST_QUEUED_BYTES - Min(window->stalled_bytes, MOST_QUEUED_BYTES);
+
+	return in_flight - window->stalled < Min(MOST_IN_FLIGHT, Max((MOST_QUEUED - window->stalled) / 2, 1)) &&
+		(moving == 0 || moving < Min(MOST_BYTES, room / 2));
 }
 
 void
@@ -700,6 +754,7 @@ window_watch(Window *window)
 			lane->route->missing = false;
 		dlist_delete(&lane->node);
 	}
+	crowded = window->stalled > MOST_IN_FLIGHT / 2 || window->stalled_bytes > MOST_BYTES / 2;
 	if (window->next_look != 0)
 		window->next_look = mono_after_ms(window->next_look, STALL_MS);
 	tell(window, missing, again);

@@ -17,6 +17,7 @@ my $node = NexusKafka::Cluster->make('blocked_topics', bootstrap => $kafka->boot
 $node->create_extension('postgres');
 $node->safe_psql('postgres', <<'END');
 SELECT nexus_create_topic('single', 3, 1);
+SELECT nexus_create_topic('wide', 15, 1);
 CREATE TABLE taken (topic text, partition int, "offset" bigint, n int);
 SELECT nexus_create_pipeline('taken', topic => 'good,single,later',
 	statement => $$INSERT INTO taken SELECT topic, partition, "offset", (value #>> '{}')::int FROM nexus_messages()$$);
@@ -87,6 +88,20 @@ $node->safe_psql('postgres', q(SELECT nexus_produce('single', '55') FROM generat
 $node->wait_for_query('postgres', q(SELECT count(*) <= 200 FROM nexus_outbox WHERE topic = 'single' AND key IS NULL AND partition IS NULL));
 pass('and what has no key');
 good_ok('still');
+
+# calls whose callers give up: more than librdkafka's queue takes
+$node->safe_psql('postgres', qq(DO \$\$ BEGIN FOR i IN 1 .. 40 LOOP
+	BEGIN
+		PERFORM nexus_produce_now('single', repeat('x', 900000), partition => $gone, timeout => '100 ms');
+	EXCEPTION WHEN connection_exception THEN NULL;
+	END;
+END LOOP; END \$\$));
+good_ok('with calls for a partition without a leader that were given up');
+
+# large ones for many partitions: more than librdkafka's queue takes
+$node->safe_psql('postgres', q(SELECT nexus_produce('wide', repeat('x', 300000), partition => p)
+	FROM nexus_topics('10 s') t, LATERAL (SELECT t.partition AS p, generate_series(1, 40)) x WHERE t.topic = 'wide' AND t.leader IS NULL));
+good_ok('with large rows for many partitions without a leader') for 1 .. 20;
 
 $leader->start;
 $node->wait_rows('postgres', 'nexus_outbox', 0);
