@@ -48,28 +48,58 @@ flush(Job *relay, MonoTime deadline)
 	return refused == 0;
 }
 
-/* Those that have rows: one that isn't acknowledged is there. Whatever the transaction's snapshot sees. */
+/* Whatever the transaction's snapshot sees. */
 static List *
-connections_to_flush(void)
+connections_with_rows(List *known)
 {
 	MemoryContext context = CurrentMemoryContext;
 	List	   *names;
-	bool		of_default;
 
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
-	names = catalog_outbox_connections(context);
-	of_default = catalog_outbox_first_id("") != 0;
+	names = catalog_outbox_connections(known, context);
 	PopActiveSnapshot();
 	SPI_finish();
-	return of_default ? lcons("", names) : names;
+	return names;
+}
+
+static bool
+has_rows(const char *connection)
+{
+	bool		result;
+
+	SPI_connect();
+	PushActiveSnapshot(GetLatestSnapshot());
+	result = catalog_outbox_first_id(connection) != 0;
+	PopActiveSnapshot();
+	SPI_finish();
+	return result;
+}
+
+/*
+ * A relay that runs knows at once if anything waits; where none does, the table tells: a row
+ * that isn't acknowledged is there. To look there always would be to walk over all that was
+ * published while somebody holds a snapshot.
+ */
+static bool
+flush_connection(const char *connection, MonoTime deadline)
+{
+	Job		   *relay = job_lookup(JOB_RELAY, MyDatabaseId, connection, 0);
+	JobState	state = relay ? job_get_state(relay) : JOB_STARTING;
+
+	if (state != JOB_RUNNING && state != JOB_WAITING && !has_rows(connection))
+		return true;
+	if (relay == NULL)
+		relay = wait_for_job(JOB_RELAY, connection, 0, deadline);
+	return relay && flush(relay, deadline);
 }
 
 Datum
 nexus_flush(PG_FUNCTION_ARGS)
 {
 	MonoTime	deadline = worker_deadline(PG_GETARG_INTERVAL_P(0));
-	bool		all = true;
+	List	   *known;
+	bool		all;
 	ListCell   *lc;
 
 	worker_check_possible("nexus_flush");
@@ -77,12 +107,10 @@ nexus_flush(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("nexus_flush() can't be used here: %s", HALTED_REASON)));
-	foreach(lc, connections_to_flush())
-	{
-		Job		   *relay = wait_for_job(JOB_RELAY, lfirst(lc), 0, deadline);
-
-		all = relay && flush(relay, deadline) && all;
-	}
+	known = relays_at_work(CurrentMemoryContext);
+	all = flush_connection("", deadline);
+	foreach(lc, list_concat_copy(known, connections_with_rows(known)))
+		all = flush_connection(lfirst(lc), deadline) && all;
 	PG_RETURN_BOOL(all);
 }
 

@@ -11,15 +11,21 @@
 
 #include "access/htup_details.h"
 #include "access/detoast.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/varlena.h"
 
 #include "catalog/tables.h"
 
 #define FIRST_NAMED_ID	"1152921504606846976"	/* 2^60, as in the install script */
 #define LONGEST_TEXT	2000	/* of a topic or a message id */
 #define SHORTEST_RUN	16		/* of ids, that is worth a statement of its own */
+
+#define HASH_OF_ROW \
+	"pg_catalog.hashtextextended(message_id::pg_catalog.text COLLATE pg_catalog.\"C\", 0)"
 
 /* The types are said: whatever the columns' owner makes of them, a datum is what it is read as. */
 #define OUTBOX_COLUMNS \
@@ -216,22 +222,24 @@ catalog_outbox_read_topic(const char *connection, const char *topic, int64 first
 					 limit, reader, arg);
 }
 
-/* The lowest and the highest of the message ids. */
-static void
-bounds(const OutboxKey *keys, int n, Datum *lowest, Datum *highest)
+/* As hashtextextended() makes it of the row's. */
+static int64
+hash_of(const OutboxKey *key)
 {
-	const char *low = keys[0].message_id;
-	const char *high = keys[0].message_id;
+	return (int64) hash_bytes_extended((const unsigned char *) key->message_id, strlen(key->message_id), 0);
+}
 
-	for (int i = 1; i < n; i++)
-	{
-		if (strcmp(keys[i].message_id, low) < 0)
-			low = keys[i].message_id;
-		if (strcmp(keys[i].message_id, high) > 0)
-			high = keys[i].message_id;
-	}
-	*lowest = CStringGetTextDatum(low);
-	*highest = CStringGetTextDatum(high);
+static Datum
+hashes_of(const OutboxKey *keys, int n)
+{
+	int64	   *hashes = palloc(n * sizeof(int64));
+	Datum		array;
+
+	for (int i = 0; i < n; i++)
+		hashes[i] = hash_of(&keys[i]);
+	array = int8_array(hashes, n);
+	pfree(hashes);
+	return array;
 }
 
 static void
@@ -239,30 +247,31 @@ delete_run(const OutboxKey *keys, int n)
 {
 	static CatalogQuery query = {
 		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.>=) $1 AND id OPERATOR(pg_catalog.<=) $2"
-		" AND message_id OPERATOR(pg_catalog.~>=~) $3 AND message_id OPERATOR(pg_catalog.~<=~) $4",
-		4, {INT8OID, INT8OID, TEXTOID, TEXTOID}
+		" AND " HASH_OF_ROW " OPERATOR(pg_catalog.=)"
+		" ($3)[(id::pg_catalog.int8 OPERATOR(pg_catalog.-) $1 OPERATOR(pg_catalog.+) 1)::pg_catalog.int4]",
+		3, {INT8OID, INT8OID, INT8ARRAYOID}
 	};
-	Datum		values[4] = {Int64GetDatum(keys[0].id), Int64GetDatum(keys[n - 1].id)};
+	Datum		values[3] = {Int64GetDatum(keys[0].id), Int64GetDatum(keys[n - 1].id), hashes_of(keys, n)};
 
-	bounds(keys, n, &values[2], &values[3]);
 	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
 }
 
+/* The bucket is the id's place in the array, which ascends. */
 static void
 delete_each(const OutboxKey *keys, int n)
 {
 	static CatalogQuery query = {
 		"DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) ANY ($1)"
-		" AND message_id OPERATOR(pg_catalog.~>=~) $2 AND message_id OPERATOR(pg_catalog.~<=~) $3",
-		3, {INT8ARRAYOID, TEXTOID, TEXTOID}
+		" AND " HASH_OF_ROW " OPERATOR(pg_catalog.=) ($2)[pg_catalog.width_bucket(id::pg_catalog.int8, $1)]",
+		2, {INT8ARRAYOID, INT8ARRAYOID}
 	};
 	int64	   *ids = palloc(n * sizeof(int64));
-	Datum		values[3];
+	Datum		values[2];
 
 	for (int i = 0; i < n; i++)
 		ids[i] = keys[i].id;
 	values[0] = int8_array(ids, n);
-	bounds(keys, n, &values[1], &values[2]);
+	values[1] = hashes_of(keys, n);
 	catalog_run(&query, values, NULL, false, SPI_OK_DELETE);
 	pfree(ids);
 }
@@ -277,9 +286,9 @@ compare_keys(const void *a, const void *b)
 }
 
 /*
- * Sorts the keys. An id alone may be another row's by now, after TRUNCATE … RESTART IDENTITY:
- * that one's message id is a later one, so the bounds of those that are to go keep it. A run
- * of consecutive ids is deleted by one scan of the index; each id of it is one of the keys'.
+ * Sorts the keys. An id alone may be another row's by now, after TRUNCATE … RESTART IDENTITY,
+ * say: so a row goes only if its message id is that of the key with its id, by their hashes.
+ * A run of consecutive ids is deleted by one scan of the index; each id of it is one of the keys'.
  */
 void
 catalog_outbox_delete(OutboxKey *keys, int n)
@@ -351,25 +360,65 @@ catalog_outbox_id_before_all(const char *connection)
 	return connection[0] ? strtoll(FIRST_NAMED_ID, NULL, 10) - 1 : 0;
 }
 
-/* From one to the next by the index, however many rows each has. */
-List *
-catalog_outbox_connections(MemoryContext context)
+static int
+compare_names(const ListCell *a, const ListCell *b)
+{
+	const char *x = lfirst(a);
+	const char *y = lfirst(b);
+
+	return varstr_cmp(x, strlen(x), y, strlen(y), DEFAULT_COLLATION_OID);
+}
+
+/* The first connection with a row that comes after one, and before another; NULL: none. */
+static char *
+next_connection(const char *after, const char *before)
 {
 	static CatalogQuery query = {
-		"WITH RECURSIVE c (connection) AS ("
-		"(SELECT o.connection FROM @nexus_outbox o WHERE o.connection IS NOT NULL ORDER BY o.connection LIMIT 1)"
-		" UNION ALL SELECT (SELECT o.connection FROM @nexus_outbox o"
-		" WHERE o.connection OPERATOR(pg_catalog.>) c.connection ORDER BY o.connection LIMIT 1)"
-		" FROM c WHERE c.connection IS NOT NULL)"
-		" SELECT c.connection FROM c WHERE c.connection IS NOT NULL", 0
+		"SELECT o.connection FROM @nexus_outbox o WHERE o.connection OPERATOR(pg_catalog.>) $1"
+		" ORDER BY o.connection LIMIT 1", 1, {TEXTOID}
 	};
-	uint64		n = catalog_run(&query, NULL, NULL, true, SPI_OK_SELECT);
-	MemoryContext before = MemoryContextSwitchTo(context);
-	List	   *names = NIL;
+	static CatalogQuery bounded = {
+		"SELECT o.connection FROM @nexus_outbox o WHERE o.connection OPERATOR(pg_catalog.>) $1"
+		" AND o.connection OPERATOR(pg_catalog.<) $2 ORDER BY o.connection LIMIT 1", 2, {TEXTOID, TEXTOID}
+	};
+	Datum		values[2] = {CStringGetTextDatum(after)};
 
-	for (uint64 i = 0; i < n; i++)
-		names = lappend(names, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
-	MemoryContextSwitchTo(before);
+	if (before)
+		values[1] = CStringGetTextDatum(before);
+	if (catalog_run(before ? &bounded : &query, values, NULL, true, SPI_OK_SELECT) == 0)
+		return NULL;
+	return SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+}
+
+/*
+ * From one to the next by the index, however many rows each has. Those that are known are
+ * stepped over: what their relays have deleted may stand there still, as dead rows.
+ */
+List *
+catalog_outbox_connections(List *known, MemoryContext context)
+{
+	const char *after = "";
+	const char *found;
+	List	   *names = NIL;
+	List	   *bounds = list_copy(known);
+
+	list_sort(bounds, compare_names);
+	bounds = lappend(bounds, NULL);
+	for (int i = 0; i < list_length(bounds); i++)
+	{
+		const char *before = list_nth(bounds, i);
+
+		while ((found = next_connection(after, before)) != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+
+			after = pstrdup(found);
+			names = lappend(names, unconstify(char *, after));
+			MemoryContextSwitchTo(old);
+		}
+		if (before)
+			after = before;
+	}
 	return names;
 }
 

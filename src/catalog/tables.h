@@ -256,8 +256,8 @@ extern int64 catalog_outbox_last_given_id(const char *connection);
 /* The id before the first that a row of the connection can have. */
 extern int64 catalog_outbox_id_before_all(const char *connection);
 
-/* Names of the connections that have rows, without the default one; palloc'd in context. */
-extern List *catalog_outbox_connections(MemoryContext context);
+/* Names of the connections that have rows, without the default one and those that are known; palloc'd in context. */
+extern List *catalog_outbox_connections(List *known, MemoryContext context);
 
 /* Moves a row to the dead letters; message_id NULL: whatever it has. */
 extern void catalog_outbox_bury(int64 id, const char *message_id, const char *error_name, const char *message);

@@ -381,6 +381,8 @@ typedef struct Relay
 	/* relay.c: what it asks the broker now and then */
 	MonoTime	next_question;
 	MonoTime	next_topics;
+	MonoTime	last_topics;
+	int			look_for_topic_ms;	/* between looks for one that is missing */
 	bool		asked_topics;	/* the one under way: which are there? */
 	int			topic_reloads;	/* worker_reloads when it was asked; nexus_kafka.topic may be another since */
 

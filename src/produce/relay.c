@@ -32,7 +32,9 @@
 #define LOOK_AGAIN_MS		60000
 #define LOOK_AT_BROKER_MS	20000
 #define LOOK_AT_TOPICS_MS	60000
-#define LOOK_FOR_TOPIC_MS	3000
+#define LOOK_FOR_TOPIC_MS	3000	/* one that is missing; at first, then twice as long */
+#define LONGEST_LOOK_FOR_TOPIC_MS	30000
+#define LOOK_FOR_PARTITIONS_MS	1000
 #define LOOK_AT_GAPS_MS		10000
 #define LAST_WORDS_MS		500
 #define QUEUE_KBYTES		32768	/* of librdkafka's, besides two of the largest messages */
@@ -53,7 +55,8 @@ wants_topics(void)
 	if (MyJob->name[0] == '\0' &&
 		(pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_reloads != worker_reloads))
 		return true;
-	return relay.window.wants_partitions || window_misses_topic() || mono_now() >= relay.next_topics;
+	return relay.window.wants_partitions || mono_now() >= relay.next_topics ||
+		(window_misses_topic() && mono_now() >= mono_after_ms(relay.last_topics, relay.look_for_topic_ms));
 }
 
 static void
@@ -64,7 +67,10 @@ ask(void)
 	relay.next_question = mono_in_ms(LOOK_AT_BROKER_MS);
 	if (relay.asked_topics)
 	{
-		relay.next_topics = mono_in_ms(LOOK_AT_TOPICS_MS);
+		relay.last_topics = mono_now();
+		relay.next_topics = mono_after_ms(relay.last_topics, LOOK_AT_TOPICS_MS);
+		relay.look_for_topic_ms = window_misses_topic()
+			? Min(relay.look_for_topic_ms * 2, LONGEST_LOOK_FOR_TOPIC_MS) : LOOK_FOR_TOPIC_MS;
 		relay.window.wants_partitions = false;
 	}
 	if (!kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = relay.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
@@ -95,9 +101,9 @@ next_question(void)
 	if (!relay.link.reachable)
 		return relay.next_question;
 	if (relay.window.wants_partitions)
-		return mono_now();
+		return Min(relay.next_question, mono_after_ms(relay.last_topics, LOOK_FOR_PARTITIONS_MS));
 	if (window_misses_topic())
-		return Min(relay.next_question, mono_after_ms(relay.next_topics, LOOK_FOR_TOPIC_MS - LOOK_AT_TOPICS_MS));
+		return Min(relay.next_question, mono_after_ms(relay.last_topics, relay.look_for_topic_ms));
 	return relay.next_question;
 }
 
@@ -262,6 +268,7 @@ start(void)
 	relay_exchange_init(&relay);
 	relay_send_init(&relay);
 	relay.reader.last_id = catalog_outbox_id_before_all(MyJob->name);
+	relay.look_for_topic_ms = LOOK_FOR_TOPIC_MS;
 	relay.read_wanted = true;
 	now_answer_left_over();
 }

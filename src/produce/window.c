@@ -379,14 +379,19 @@ window_holds_back(int64 limit)
 	return false;
 }
 
-/* For nexus_flush: whatever waits for its time is tried now. */
+/* For nexus_flush: what waits for its time is tried now, but for topics that are missing. */
 void
 window_look_at_all(void)
 {
 	dlist_iter	iter;
 
 	dlist_foreach(iter, &busy)
-		dlist_container(Lane, node, iter.cur)->due = 0;
+	{
+		Lane	   *lane = dlist_container(Lane, node, iter.cur);
+
+		if (!lane->route->missing)
+			lane->due = 0;
+	}
 }
 
 /* ---- admitting a row ---- */

@@ -158,6 +158,25 @@ job_lookup(JobKind kind, Oid database, const char *name, int part)
 	return job;
 }
 
+List *
+relays_at_work(MemoryContext context)
+{
+	MemoryContext before = MemoryContextSwitchTo(context);
+	List	   *names = NIL;
+
+	LWLockAcquire(nexus_shared->lock, LW_SHARED);
+	for (int i = 0; i < nexus_max_jobs; i++)
+	{
+		const Job  *job = &nexus_shared->jobs[i];
+
+		if (job->in_use && job->kind == JOB_RELAY && job->database == MyDatabaseId && job->name[0] && job->wanted)
+			names = lappend(names, pstrdup(job->name));
+	}
+	LWLockRelease(nexus_shared->lock);
+	MemoryContextSwitchTo(before);
+	return names;
+}
+
 static void
 reset_counters(Job *job)
 {

@@ -43,7 +43,7 @@ typedef struct Wish
 	bool		is_ours;
 	List	   *pipelines;
 	List	   *connections;	/* NamedConnection */
-	List	   *connections_with_rows;	/* names */
+	List	   *connections_with_rows;	/* names, where no relay is at work */
 	bool		held_back;		/* some worker of a pipeline that is held isn't started for that */
 } Wish;
 
@@ -80,7 +80,7 @@ read_wish(void *arg)
 	find_mistakes(wish);
 	wish->connections = connections_named();
 	if (wish->connections != NIL)
-		wish->connections_with_rows = catalog_outbox_connections(wish->context);
+		wish->connections_with_rows = catalog_outbox_connections(relays_at_work(wish->context), wish->context);
 }
 
 static NamedConnection *

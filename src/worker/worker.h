@@ -255,6 +255,9 @@ extern uint64 job_count_unreported(const char *pipeline);
 /* Finds without the caller holding the lock; the job may be freed any time. */
 extern Job *job_lookup(JobKind kind, Oid database, const char *name, int part);
 
+/* Names of this database's connections whose relays run, or are to, without the default one. */
+extern List *relays_at_work(MemoryContext context);
+
 extern void job_set_error(Job *job, int sqlstate, const char *message);
 extern void job_wake(Job *job);
 extern void job_wake_for_call(Job *job);
