@@ -170,7 +170,29 @@ ask_ends(Ingest *ingest)
 		ingest->asked_ends = true;
 	else						/* no memory */
 		ingest->ends_by_look = true;
-	ingest->asked_every_broker = false;
+	ingest->asked_at_once = AT_ONCE_ENDS;
+}
+
+static void
+note_no_answer(Ingest *ingest, const KafkaFailure *failure)
+{
+	ingest->look_failure.code = 0;
+	link_trouble(&ingest->link, failure);
+	ingest->next_look = ingest->link.next_probe;
+}
+
+/* The look timed out: behind a fetch, which waits as long as its connection's settings say? */
+static void
+look_at_once(Ingest *ingest)
+{
+	KafkaQuestion question = {.timeout_ms = ENDS_TIMEOUT_MS};
+
+	topics_fill_question(ingest->pipeline, &question);
+	if (kafka_ask_at_once(ingest->link.client, &question))
+		ingest->asked_ends = false;
+	else						/* no memory */
+		note_no_answer(ingest, &ingest->look_failure);
+	ingest->asked_at_once = AT_ONCE_LOOK;
 }
 
 static void
@@ -181,7 +203,12 @@ ask_at_once(Ingest *ingest)
 	if (ends_are_wanted(ingest) && !ingest->ends_by_look)
 		ask_ends(ingest);
 	else if (stale_must_ask(ingest))
-		ingest->asked_every_broker = stale_ask(ingest);
+	{
+		if (stale_ask(ingest))
+			ingest->asked_at_once = AT_ONCE_EVERY_BROKER;
+	}
+	else if (ingest->look_failure.code != 0)
+		look_at_once(ingest);
 }
 
 static void
@@ -226,6 +253,7 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 	char	   *missing = topics_missing(ingest->pipeline, answer);
 	char	   *leaderless = topics_leaderless(ingest->pipeline, answer);
 
+	ingest->look_failure.code = 0;
 	link_heard(&ingest->link);
 	link_note_topic(ingest->pipeline->connection == NULL && topics_include(ingest->pipeline, nexus_topic) ? answer : NULL);
 	if (ingest->assigned && !ingest->doubtful && !is_up_to_date(ingest, answer))
@@ -288,13 +316,15 @@ take_answer(Ingest *ingest)
 
 	if (!kafka_answered(ingest->link.client, &answer))
 		return;
-	if (answer.failure.code != 0)
+	if (answer.failure.code == 0)
+		ingest->next_look = mono_in_ms(learn(ingest, &answer));
+	else if (ingest->assigned && kafka_failure_is_timeout(&answer.failure))
 	{
-		link_trouble(&ingest->link, &answer.failure);
-		ingest->next_look = ingest->link.next_probe;
+		ingest->look_failure = answer.failure;
+		ingest->next_look = ingest->link.next_probe = mono_in_ms(LOOK_EVERY_MS);
 	}
 	else
-		ingest->next_look = mono_in_ms(learn(ingest, &answer));
+		note_no_answer(ingest, &answer.failure);
 	kafka_answer_free(&answer);
 }
 
@@ -309,12 +339,14 @@ take_answer_at_once(Ingest *ingest)
 
 	if (!kafka_answered_at_once(ingest->link.client, &answer))
 		return;
-	if (answer.failure.code != 0 && ingest->asked_every_broker)
-		stale_unanswered(ingest);
-	else if (answer.failure.code != 0)
-		ingest->ends_by_look = true;
-	else
+	if (answer.failure.code == 0)
 		ingest->next_look = mono_in_ms(learn(ingest, &answer));
+	else if (ingest->asked_at_once == AT_ONCE_EVERY_BROKER)
+		stale_unanswered(ingest);
+	else if (ingest->asked_at_once == AT_ONCE_ENDS)
+		ingest->ends_by_look = true;
+	else if (ingest->look_failure.code != 0)
+		note_no_answer(ingest, &ingest->look_failure);
 	kafka_answer_free(&answer);
 }
 
@@ -339,25 +371,45 @@ look_if_due(Ingest *ingest)
 
 /* ---- taking in ---- */
 
-/* A partition that could not be read can be. */
+/* A partition that could not be read can be; one that never could is told of by what comes of it. */
 static void
 note_progress(Ingest *ingest)
 {
-	job_condition_clear(MyJob, CONDITION_PARTITION_FAILS);
 	ingest->in_trouble = false;
+	for (int i = 0; i < ingest->npartitions; i++)
+		if (ingest->partitions[i].begin_unknown)
+			return;
+	job_condition_clear(MyJob, CONDITION_PARTITION_FAILS);
+}
+
+static void
+note_failing_partition(const KafkaEvent *event)
+{
+	job_condition_set(MyJob, CONDITION_PARTITION_FAILS, "topic \"%s\", partition %d: %s", event->topic,
+					  event->partition, event->failure.text);
 }
 
 /*
  * A partition that was never read has no offset that could be gone: who was asked where it
- * begins doesn't know it, as a broker that has not heard of new partitions. Another one may.
+ * begins doesn't know it, as a broker that has not heard of new partitions. It will, or
+ * another one comes to lead the partition.
  */
-pg_noreturn static void
-ask_again_where_it_begins(const KafkaEvent *event)
+static void
+note_unknown_begin(Ingest *ingest, const KafkaEvent *event)
 {
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
-	ereport(LOG, (errmsg("nexus_kafka ingest %s starts anew: topic \"%s\", partition %d: %s",
-						 MyJob->name, event->topic, event->partition, event->failure.text)));
-	proc_exit(0);				/* not at once: it may be the same again */
+	note_failing_partition(event);
+	if (ingest->begin_at == 0)
+		ingest->begin_at = mono_in_ms(IN_TROUBLE_MS);
+}
+
+static void
+ask_again_where_they_begin(Ingest *ingest)
+{
+	if (ingest->begin_at == 0 || mono_now() < ingest->begin_at)
+		return;
+	ingest->begin_at = 0;
+	partitions_assign_unknown(ingest);
 }
 
 static void
@@ -369,6 +421,8 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 	{
 		case KAFKA_EVENT_END:
 			link_alive(&ingest->link);
+			if (p)
+				p->begin_unknown = false;
 			note_progress(ingest);
 			if (p && p->verifying)
 				verify_end(ingest, p, event->offset);
@@ -382,8 +436,8 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 			if (p && link_is_embedded())
 				partition_start_over(ingest, p);
 			if (p && p->next < 0)
-				ask_again_where_it_begins(event);
-			if (p)
+				note_unknown_begin(ingest, event);
+			else if (p)
 				ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more: nexus_seek() says where to go on",
 							p->next, p->partition, p->topic);
 			break;
@@ -393,8 +447,12 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 						  : ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
 			if (event->topic[0] == '\0')
 				break;			/* of the group's copy of the offsets, say: no partition is in trouble */
-			job_condition_set(MyJob, CONDITION_PARTITION_FAILS, "topic \"%s\", partition %d: %s", event->topic,
-							  event->partition, event->failure.text);
+			if (p && p->begin_unknown && kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
+			{
+				note_unknown_begin(ingest, event);	/* why, told beside that it isn't known */
+				break;
+			}
+			note_failing_partition(event);
 			ingest->in_trouble = true;
 			if (kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
 				ingest->doubtful = true;
@@ -587,6 +645,8 @@ sleep_time(Ingest *ingest, bool behind)
 		if (link_probe_timeout(&ingest->link) >= 0)
 			timeout = until(ingest->link.next_probe, timeout);
 	}
+	if (ingest->begin_at)
+		timeout = until(ingest->begin_at, timeout);
 	if (ingest->mirror_pending || ingest->mirror_commit != InvalidXLogRecPtr)
 		timeout = until(ingest->next_mirror, timeout);
 	if (ingest->ticket_commit != InvalidXLogRecPtr)
@@ -690,6 +750,7 @@ nexus_ingest_main(Datum arg)
 			note_complaint(ingest);
 		serve_requests(ingest);
 		look_if_due(ingest);
+		ask_again_where_they_begin(ingest);
 		busy = fetch_and_take_in(ingest);
 		serve_requests(ingest);
 		leave_if_idle(ingest);

@@ -61,6 +61,7 @@ typedef struct IngestPartition
 	int64		last_hash;
 	BlockNumber place;			/* of its row in nexus_offsets */
 	bool		verifying;		/* last_offset is read first, and compared */
+	bool		begin_unknown;	/* no broker has said yet where it begins, and nothing of it came */
 	PartitionStat *stat;		/* NULL: no room */
 } IngestPartition;
 
@@ -72,6 +73,14 @@ typedef struct KnownTopic
 } KnownTopic;
 
 typedef struct Ingest Ingest;
+
+/* What is asked beside the fetches. */
+typedef enum AtOnce
+{
+	AT_ONCE_ENDS,				/* for nexus_consume */
+	AT_ONCE_EVERY_BROKER,
+	AT_ONCE_LOOK
+} AtOnce;
 
 /* One transaction that takes in [lo, hi) of the batch. */
 typedef struct Attempt
@@ -111,6 +120,7 @@ struct Ingest
 	bool		assigned;
 	uint64		topics_hash;	/* of the topics and partitions as last seen */
 	bool		in_trouble;		/* a partition can't be read, and nothing came since */
+	MonoTime	begin_at;		/* when those with begin_unknown are asked for again; 0: not */
 	bool		doubtful;		/* a topic or the broker was missed: when it is there again, is it the same? */
 
 	MemoryContext known_context;
@@ -119,7 +129,8 @@ struct Ingest
 	int			lacking_answers;	/* in a row, of all brokers */
 	MonoTime	lacking_since;
 	MonoTime	every_broker_at;	/* when all are to be asked; 0: not */
-	bool		asked_every_broker;	/* the question at once that is under way does */
+	AtOnce		asked_at_once;	/* the question at once that is under way */
+	KafkaFailure look_failure;	/* of a look that timed out, and is to be made at once; code 0: none */
 
 	MemoryContext look_context;	/* for a look at the topics */
 	MemoryContext question_context;
@@ -248,6 +259,7 @@ extern void partitions_check_messages(Ingest *ingest, int first);
 extern IngestPartition *partition_find(Ingest *ingest, const char *topic, int32 partition);
 extern int	partitions_count(const Ingest *ingest, List *offsets);
 extern void partitions_assign(Ingest *ingest);
+extern void partitions_assign_unknown(Ingest *ingest);
 
 /* Remembers the last commit, which is to be on disk before anybody is told of it. */
 extern void ingest_note_commit(Ingest *ingest);

@@ -340,6 +340,28 @@ partitions_assign(Ingest *ingest)
 	pfree(positions);
 }
 
+/* Those of which it isn't known where they begin; the others' reading goes on. */
+void
+partitions_assign_unknown(Ingest *ingest)
+{
+	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+	KafkaFailure failure;
+	int			n = 0;
+
+	for (int i = 0; i < ingest->npartitions; i++)
+	{
+		const IngestPartition *p = &ingest->partitions[i];
+
+		if (p->begin_unknown)
+			positions[n++] = (KafkaPosition) {p->topic, p->partition, KAFKA_OFFSET_EARLIEST};
+	}
+	if (n > 0 && !kafka_consumer_assign_again(ingest->link.client, positions, n, &failure))
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not assign new partitions of \"%s\": %s", ingest->pipeline->topic, failure.text)));
+	pfree(positions);
+}
+
 static void
 take_up(Ingest *ingest, List *mine)
 {
@@ -355,6 +377,7 @@ take_up(Ingest *ingest, List *mine)
 		p->partition = offset->partition;
 		p->next = offset->offset;
 		p->mirrored = -1;
+		p->begin_unknown = p->next < 0;
 		p->from_ms = p->next == OFFSET_BY_TIME ? message_unix_ms(offset->start_time) : -1;
 		p->last_offset = offset->last_offset;
 		p->last_hash = offset->last_hash;
@@ -464,6 +487,7 @@ partitions_check_messages(Ingest *ingest, int first)
 		if (p && message->offset >= Max(p->next, p->fetched))
 		{
 			p->fetched = message->offset + 1;
+			p->begin_unknown = false;
 			p->from_ms = -1;	/* all that follows it, also what has an earlier time */
 			i++;
 			continue;

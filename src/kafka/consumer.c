@@ -66,6 +66,22 @@ kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_
 	return true;
 }
 
+bool
+kafka_consumer_assign_again(KafkaClient *client, const KafkaPosition *positions, size_t n, KafkaFailure *failure)
+{
+	rd_kafka_topic_partition_list_t *list = make_list(positions, n);
+	rd_kafka_error_t *error = rd_kafka_incremental_unassign(client->rk, list);
+
+	if (error == NULL)
+		error = rd_kafka_incremental_assign(client->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (error == NULL)
+		return true;
+	kafka_failure_set(failure, rd_kafka_error_code(error), rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+	return false;
+}
+
 static void
 fill_event(const rd_kafka_message_t *rkm, KafkaEvent *event)
 {

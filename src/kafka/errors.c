@@ -49,6 +49,12 @@ kafka_fate(int code)
 }
 
 bool
+kafka_failure_is_timeout(const KafkaFailure *failure)
+{
+	return failure->code == RD_KAFKA_RESP_ERR__TIMED_OUT;
+}
+
+bool
 kafka_failure_is_authorization(const KafkaFailure *failure)
 {
 	switch (failure->code)

@@ -159,6 +159,9 @@ typedef enum KafkaFate
 
 extern KafkaFate kafka_fate(int code);
 
+/* Of a question: a broker is connected, and does not answer. */
+extern bool kafka_failure_is_timeout(const KafkaFailure *failure);
+
 /* The broker answers, and says that it is not allowed. */
 extern bool kafka_failure_is_authorization(const KafkaFailure *failure);
 
@@ -280,6 +283,10 @@ extern KafkaMemory kafka_consumer_memory(int npartitions);
 /* Reads these partitions from these offsets, and no others. Copies its input. */
 extern bool kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_t n,
 								  KafkaFailure *failure);
+
+/* Some of these anew, of which nothing came yet; the others' reading goes on. */
+extern bool kafka_consumer_assign_again(KafkaClient *client, const KafkaPosition *positions, size_t n,
+										KafkaFailure *failure);
 
 /*
  * What is there now, without waiting: up to max messages and events, of several

@@ -4,6 +4,7 @@
  */
 #include <arpa/inet.h>
 #include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,6 +16,8 @@
 #include "kafka/internal.h"
 #include "tap.h"
 #include "wait.h"
+
+#define LIST_OFFSETS	2			/* in Kafka's protocol */
 
 static void
 await_answer(KafkaClient *client, KafkaAnswer *answer)
@@ -191,6 +194,61 @@ test_questions_at_once(void)
 	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
 }
 
+/* Waits for an event of the kind, of the partition; counts messages on the way. */
+static void
+await_event(KafkaClient *client, KafkaEventKind kind, int32_t partition, int *messages)
+{
+	KafkaMessage message[1];
+	const KafkaEvent *event;
+
+	for (;;)
+	{
+		while (kafka_consumer_fetch(client, message, 1) > 0)
+		{
+			(*messages)++;
+			kafka_message_release(&message[0]);
+		}
+		while ((event = kafka_consumer_next_event(client)) != NULL)
+			if (event->kind == kind && event->partition == partition)
+				return;
+		wait_for(client);
+	}
+}
+
+/* A broker doesn't know the partition yet, and so not where it begins. */
+static void
+test_assigned_again(void)
+{
+	KafkaFailure failure = {0};
+	rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, NULL, failure.text, sizeof(failure.text));
+	rd_kafka_mock_cluster_t *cluster = rd_kafka_mock_cluster_new(rk, 1);
+	const char *bootstrap = rd_kafka_mock_cluster_bootstraps(cluster);
+	KafkaSetting settings[] = {{"bootstrap.servers", bootstrap}, {"group.id", "g"}, {"fetch.wait.max.ms", "20"}};
+	KafkaPosition positions[] = {{"t", 0, 0}, {"t", 1, KAFKA_OFFSET_EARLIEST}};
+	KafkaClient *client = kafka_client_open(KAFKA_CONSUMER, settings, 3, &failure);
+	int			messages = 0;
+
+	rd_kafka_mock_topic_create(cluster, "t", 2, 1);
+	rd_kafka_brokers_add(rk, bootstrap);
+	for (int32_t p = 0; p < 2; p++)
+		rd_kafka_producev(rk, RD_KAFKA_V_TOPIC("t"), RD_KAFKA_V_PARTITION(p), RD_KAFKA_V_VALUE((void *) "x", 1), RD_KAFKA_V_END);
+	rd_kafka_flush(rk, 30000);
+	rd_kafka_mock_push_request_errors(cluster, LIST_OFFSETS, 1, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+
+	ok(kafka_consumer_assign(client, positions, 2, &failure), "two partitions are assigned");
+	await_event(client, KAFKA_EVENT_OFFSET_GONE, 1, &messages);
+	rd_kafka_producev(rk, RD_KAFKA_V_TOPIC("t"), RD_KAFKA_V_PARTITION(0), RD_KAFKA_V_VALUE((void *) "x", 1), RD_KAFKA_V_END);
+	while (messages < 2)
+		await_event(client, KAFKA_EVENT_END, 0, &messages);
+	is_int(messages, 2, "of one it isn't known where it begins, the other is read");
+	ok(kafka_consumer_assign_again(client, &positions[1], 1, &failure), "that one is assigned again");
+	await_event(client, KAFKA_EVENT_END, 1, &messages);
+	is_int(messages, 3, "it is read, and nothing of the other is read again");
+	ok(kafka_client_close(client, 5000), "the client closes");
+	rd_kafka_mock_cluster_destroy(cluster);
+	rd_kafka_destroy(rk);
+}
+
 /* Each handle opens the files that the properties name: that of a question, long after the client's. */
 static void
 test_key_files(void)
@@ -335,6 +393,7 @@ main(void)
 	test_complaints();
 	test_questions();
 	test_questions_at_once();
+	test_assigned_again();
 	test_key_files();
 	test_silent_broker();
 	test_nobody_there();

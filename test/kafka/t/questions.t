@@ -31,6 +31,13 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM prospect_tracking'), 4, 'w
 is($node->safe_psql('postgres', 'SELECT nexus_flush()'), 't', 'a flush is answered too');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_topics() WHERE topic = 'nexus-prospect-ingestion')), 1, 'and so are the topics');
 
+# The workers look at the topics now and then, and a look that times out behind the fetch says nothing.
+my ($pid) = $node->safe_psql('postgres', q(SELECT pid FROM nexus_status WHERE name = 'prospect_tracking'));
+$kafka->grow_topic('nexus-prospect-ingestion', 2);
+$node->wait_for_query('postgres', q(SELECT count(*) = 2 FROM nexus_partitions WHERE pipeline = 'prospect_tracking'));
+unlike(PostgreSQL::Test::Utils::slurp_file($node->logfile), qr/prospect_tracking of database postgres is unreachable/,
+	'a new partition is seen while a fetch waits, and the broker counts as reachable');
+
 no_crash_ok($node);
 done_testing();
 

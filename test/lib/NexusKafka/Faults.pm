@@ -88,7 +88,7 @@ my %faults = (
 		} },
 
 	# A broker that doesn't learn of new partitions, and tells clients so.
-	stale_metadata => { groups => ['brokers'], seconds => [ 8, 15 ], may => [ @brokers, $keeps_ending ], begin => sub {
+	stale_metadata => { groups => ['brokers'], seconds => [ 8, 15 ], may => \@brokers, begin => sub {
 			my ($self) = @_;
 			my $controller = $self->{kafka}->controller;
 			my ($node) = grep { $_ != $controller } $self->_shuffled;
