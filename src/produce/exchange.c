@@ -33,7 +33,7 @@
 #define READ_LEFT_MS		50		/* a transaction; what is new is read in the same one */
 #define LOOK_BACK_MS		1000	/* at first, then twice as long, where it is of no use */
 #define LONGEST_LOOK_BACK_MS	60000
-#define TOO_MANY_MS			10000
+#define PASS_ROWS			1000	/* a transaction, of topics that have no route */
 
 typedef enum ExchangePhase
 {
@@ -66,7 +66,6 @@ relay_exchange_init(Relay *relay)
 
 	reader->context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka outgoing", ALLOCSET_DEFAULT_SIZES);
 	reader->outgoing = MemoryContextAlloc(TopMemoryContext, READ_ROWS * sizeof(Outgoing));
-	reader->too_many = (IdRange) {PG_INT64_MAX, PG_INT64_MIN};
 	reader->look_back_ms = LOOK_BACK_MS;
 	gaps_init(AllocSetContextCreate(TopMemoryContext, "nexus_kafka gaps", ALLOCSET_DEFAULT_SIZES));
 	window_init(&relay->window);
@@ -91,15 +90,6 @@ note_commit(Relay *relay, TransactionId xmin)
 		lsn = TransactionIdGetCommitLSN(xmin);
 	LWLockRelease(XactTruncationLock);
 	relay->reader.flush_to = Max(relay->reader.flush_to, lsn);
-}
-
-static void
-note_too_many(Reader *reader, int64 id)
-{
-	if (reader->too_many.first > reader->too_many.last)
-		reader->too_many_due = mono_in_ms(TOO_MANY_MS);
-	reader->too_many.first = Min(reader->too_many.first, id);
-	reader->too_many.last = Max(reader->too_many.last, id);
 }
 
 static bool
@@ -153,9 +143,6 @@ take_row(OutboxRow *row, void *arg)
 	{
 		case WINDOW_ADMITTED:
 			return take_admitted(relay, row, lane, partition);
-		case WINDOW_TOO_MANY:
-			note_too_many(reader, row->id);
-			return true;
 		case WINDOW_FULL:
 			return false;
 		default:
@@ -259,21 +246,21 @@ read_left(Relay *relay)
 		window_begin_after(last);
 }
 
+/* Those that get a route are read by that, in order; the others are noted anew. */
 static void
-read_too_many(Relay *relay)
+read_without_route(Relay *relay)
 {
-	Reader	   *reader = &relay->reader;
-	IdRange		range = reader->too_many;
-	Reading		reading = {.relay = relay, .last_seen = range.first - 1};
+	Window	   *window = &relay->window;
+	IdRange		range;
+	Reading		reading = {.relay = relay};
 
-	if (range.first > range.last || mono_now() < reader->too_many_due)
+	if (!window_begin_pass(window))
 		return;
-	reader->too_many = (IdRange) {PG_INT64_MAX, PG_INT64_MIN};
-	if (!catalog_outbox_read_ranges(MyJob->name, &range.first, &range.last, 1, READ_ROWS + 1, take_row, &reading))
-	{
-		reader->too_many.first = Min(reader->too_many.first, reading.last_seen + 1);
-		reader->too_many.last = range.last;
-	}
+	range = window->pass;
+	reading.last_seen = range.first - 1;
+	if (catalog_outbox_read_ranges(MyJob->name, &range.first, &range.last, 1, PASS_ROWS, take_row, &reading))
+		reading.last_seen = range.last;
+	window_passed(window, reading.last_seen);
 }
 
 /* ---- ids that went back ---- */
@@ -340,7 +327,7 @@ read_rows(Relay *relay)
 	gaps_advance(GetActiveSnapshot());
 	flush_begin(relay);
 	read_left(relay);
-	read_too_many(relay);
+	read_without_route(relay);
 	all = read_gaps(relay);
 	reader->caught_up = catalog_outbox_read_after(MyJob->name, reader->last_id, READ_ROWS + 1, take_new_row,
 												  &reading) && all;

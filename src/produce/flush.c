@@ -52,7 +52,7 @@ void
 flush_answer(Relay *relay)
 {
 	if (relay->flush.ticket == 0 || relay->flush.unsettled > 0 || relay->settled.refused != NIL || gaps_hold_back(relay->flush.mark) ||
-		window_holds_back(relay->flush.mark) || relay->reader.too_many.first <= relay->flush.mark ||
+		window_holds_back(&relay->window, relay->flush.mark) ||
 		(relay->reader.last_id < relay->flush.mark && !relay->reader.caught_up))
 		return;
 	job_answer(MyJob, relay->flush.ticket);

@@ -204,6 +204,7 @@ typedef struct Route
 {
 	char		topic[250];		/* the hash table's key */
 	bool		missing;
+	bool		unlisted;		/* as far as is known, the broker doesn't have it */
 	bool		seen;			/* something was acknowledged */
 	int			delay_ms;		/* between looks for a missing one */
 	Lane		any;			/* while its partitions aren't known */
@@ -240,6 +241,15 @@ typedef struct Window
 	MonoTime	next_forget;
 	Route		no_route;
 	Lane		others;			/* of calls, where there are too many topics */
+	int			unlisted;		/* routes that are */
+	uint64	   *listed;			/* hashes of the names of the broker's topics, ascending */
+	int			nlisted;
+
+	/* rows of topics that have no route */
+	IdRange		waiting;
+	IdRange		pass;			/* of them, what is being looked at: others are noted in waiting */
+	MonoTime	waiting_due;	/* the next pass */
+	int			waiting_ms;
 } Window;
 
 typedef enum WindowVerdict
@@ -248,7 +258,7 @@ typedef enum WindowVerdict
 	WINDOW_LEFT,				/* noted as left in the table */
 	WINDOW_FULL,				/* likewise, and so will be the rest of the lane that is being read */
 	WINDOW_OTHERS,				/* none of the lane's that is being read */
-	WINDOW_TOO_MANY				/* topics that wait: not noted */
+	WINDOW_NO_ROUTE				/* too many topics wait: noted as one of such a topic */
 } WindowVerdict;
 
 extern void window_init(Window *window);
@@ -287,10 +297,15 @@ extern int64 window_begin_left(Lane *lane, int64 *last);
 extern void window_end_left(Lane *lane, int64 first, int64 last);
 extern MonoTime window_next_due(MonoTime now);	/* 0: none */
 extern void window_delay_left(Lane *lane, int delay_ms);
-extern bool window_holds_back(int64 limit);
+extern bool window_holds_back(const Window *window, int64 limit);
 extern void window_look_at_all(void);
 
-extern bool window_misses_topic(void);
+/* Of topics that have no route: what is to be looked at now, false: nothing; and when that is so. */
+extern bool window_begin_pass(Window *window);
+extern void window_passed(Window *window, int64 id);
+extern MonoTime window_next_pass(const Window *window); /* 0: no need */
+
+extern bool window_misses_topic(const Window *window);
 extern void window_take_topics(Window *window, const KafkaAnswer *answer);
 
 /* ---- what the relay's files share ---- */
@@ -329,8 +344,6 @@ typedef struct Reader
 	Oid			filenode;		/* of the outbox */
 	MonoTime	next_look_back;
 	int			look_back_ms;
-	IdRange		too_many;		/* rows of more topics than are kept apart */
-	MonoTime	too_many_due;
 } Reader;
 
 /* send.c: acknowledged and not yet deleted; refused and not yet in the dead letters */

@@ -56,7 +56,7 @@ wants_topics(void)
 		(pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_reloads != worker_reloads))
 		return true;
 	return relay.window.wants_partitions || mono_now() >= relay.next_topics ||
-		(window_misses_topic() && mono_now() >= mono_after_ms(relay.last_topics, relay.look_for_topic_ms));
+		(window_misses_topic(&relay.window) && mono_now() >= mono_after_ms(relay.last_topics, relay.look_for_topic_ms));
 }
 
 static void
@@ -69,7 +69,7 @@ ask(void)
 	{
 		relay.last_topics = mono_now();
 		relay.next_topics = mono_after_ms(relay.last_topics, LOOK_AT_TOPICS_MS);
-		relay.look_for_topic_ms = window_misses_topic()
+		relay.look_for_topic_ms = window_misses_topic(&relay.window)
 			? Min(relay.look_for_topic_ms * 2, LONGEST_LOOK_FOR_TOPIC_MS) : LOOK_FOR_TOPIC_MS;
 		relay.window.wants_partitions = false;
 	}
@@ -102,7 +102,7 @@ next_question(void)
 		return relay.next_question;
 	if (relay.window.wants_partitions)
 		return Min(relay.next_question, mono_after_ms(relay.last_topics, LOOK_FOR_PARTITIONS_MS));
-	if (window_misses_topic())
+	if (window_misses_topic(&relay.window))
 		return Min(relay.next_question, mono_after_ms(relay.last_topics, relay.look_for_topic_ms));
 	return relay.next_question;
 }
@@ -135,8 +135,8 @@ next_reading(MonoTime now)
 		return now;
 	if (due != 0)
 		next = Min(next, due);
-	if (relay.reader.too_many.first <= relay.reader.too_many.last)
-		next = Min(next, relay.reader.too_many_due);
+	if (window_next_pass(&relay.window) != 0)
+		next = Min(next, window_next_pass(&relay.window));
 	return next;
 }
 

@@ -115,7 +115,7 @@ topics_answer(Relay *relay, const KafkaAnswer *answer)
 		MemoryContextReset(relay->record_context);
 	}
 	if (call && call->kind == CALL_CREATE_TOPIC)
-		window_look_at_all();	/* rows for it may wait */
+		relay->window.wants_partitions = true;	/* rows for it may wait */
 	if (call)
 		call_answer(call, &reply);
 	return true;

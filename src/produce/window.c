@@ -14,6 +14,11 @@
  *	  the one before is done. A refused group halves the next, until the culprit stands
  *	  alone; after some that passed they are twice as large, until rows flow as ever.
  *
+ * Anybody can name topics that don't exist. So few lanes are for such that the broker doesn't
+ * list; of the others, and of all where too many wait, one range of ids is known. It is passed
+ * through now and then, and when the list has new ones. A topic that gets a lane after that
+ * begins with all of that range, so that its earlier rows are read first.
+ *
  * What isn't admitted is left in the table. Of it a lane knows the first and the last id,
  * and reads it again, in order, before anything newer. So a message overtakes none of its
  * partition that has to be sent again, unless both were in flight, and memory doesn't grow
@@ -31,11 +36,14 @@
 #include "produce/produce.h"
 
 #define MOST_ROUTES			5000
+#define MOST_UNLISTED		1000	/* of them, for topics that the broker doesn't list: anybody can name some more */
+#define PASS_MS				10000	/* between looks at rows without a route, then twice as long */
+#define LONGEST_PASS_MS		60000
 #define FIRST_WINDOW		100		/* rows of a lane before any was acknowledged */
 #define STALL_MS			1000
 #define STALLED_BYTES		(1024 * 1024)	/* of calls that a stalled lane still takes */
 #define MISSING_MS			1000	/* the first time, then twice as long */
-#define LONGEST_MISSING_MS	30000
+#define LONGEST_MISSING_MS	30000	/* for each hundred topics that are unlisted */
 #define NO_PARTITION_MS		100
 #define PASSES_TO_DOUBLE	8		/* a size that is too large is not to be tried every other time */
 #define KEYLESS_RUN			100		/* messages without a key that go to one partition, before the next */
@@ -52,7 +60,10 @@ typedef struct SentKey
 	uint64		identity;		/* hash of the message id */
 } SentKey;
 
+static const IdRange no_ids = {PG_INT64_MAX, PG_INT64_MIN};
+
 static void lane_init(Lane *lane, Route *route);
+static void collect_left(Route *route);
 
 void
 window_init(Window *window)
@@ -67,6 +78,7 @@ window_init(Window *window)
 	sent_rows = hash_create("nexus_kafka rows in flight", 4096, &sent_info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	dlist_init(&busy);
 	lane_init(&window->others, &window->no_route);
+	window->waiting = window->pass = no_ids;
 }
 
 /* ---- lanes ---- */
@@ -109,64 +121,205 @@ looks_for_culprit(const Lane *lane)
 	return lane->group < MOST_IN_FLIGHT;
 }
 
-/* ---- routes ---- */
+/* ---- topics that have no route ---- */
 
 static bool
-route_is_idle(const Route *route)
+is_empty(const IdRange *range)
 {
-	if (!is_idle(&route->any))
+	return range->first > range->last;
+}
+
+static void
+wait_for_route(Window *window, int64 first, int64 last)
+{
+	if (first > last)
+		return;
+	if (is_empty(&window->waiting) && is_empty(&window->pass))
+	{
+		window->waiting_ms = PASS_MS;
+		window->waiting_due = mono_in_ms(PASS_MS);
+	}
+	window->waiting.first = Min(window->waiting.first, first);
+	window->waiting.last = Max(window->waiting.last, last);
+}
+
+bool
+window_begin_pass(Window *window)
+{
+	if (!is_empty(&window->pass))
+		return true;
+	if (is_empty(&window->waiting) || mono_now() < window->waiting_due)
 		return false;
-	for (int i = 0; i < route->npartitions; i++)
-		if (!is_idle(route->partitions[i]))
+	window->pass = window->waiting;
+	window->waiting = no_ids;
+	return true;
+}
+
+void
+window_passed(Window *window, int64 id)
+{
+	if (id < window->pass.last)
+	{
+		window->pass.first = id + 1;
+		return;
+	}
+	window->pass = no_ids;
+	window->waiting_due = mono_in_ms(window->waiting_ms);
+	window->waiting_ms = Min(window->waiting_ms * 2, LONGEST_PASS_MS);
+}
+
+MonoTime
+window_next_pass(const Window *window)
+{
+	if (!is_empty(&window->pass))
+		return mono_now();
+	return is_empty(&window->waiting) ? 0 : Max(window->waiting_due, 1);
+}
+
+static void
+pass_soon(Window *window)
+{
+	window->waiting_due = 0;
+	window->waiting_ms = PASS_MS;
+}
+
+/* ---- routes ---- */
+
+static uint64
+hash_of_topic(const char *topic)
+{
+	return hash_bytes_extended((const unsigned char *) topic, strlen(topic), 0);
+}
+
+static int
+compare_hashes(const void *a, const void *b)
+{
+	uint64		x = *(const uint64 *) a;
+	uint64		y = *(const uint64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static bool
+is_listed(const Window *window, uint64 hash)
+{
+	return window->nlisted > 0 &&
+		bsearch(&hash, window->listed, window->nlisted, sizeof(uint64), compare_hashes) != NULL;
+}
+
+static void
+set_unlisted(Window *window, Route *route, bool unlisted)
+{
+	window->unlisted += (int) unlisted - (int) route->unlisted;
+	route->unlisted = unlisted;
+}
+
+static bool
+lane_may_go(const Lane *lane, bool with_left)
+{
+	return lane->in_flight == 0 && (with_left || !(lane->is_busy || has_left(lane)));
+}
+
+static bool
+route_may_go(const Route *route, bool with_left)
+{
+	if (!lane_may_go(&route->any, with_left))
+		return false;
+	for (int i = 0; i < route->maxpartitions; i++)
+		if (!lane_may_go(route->partitions[i], with_left))
 			return false;
 	return true;
 }
 
 static void
-forget_idle_routes(Window *window)
+no_longer_busy(Lane *lane)
+{
+	if (lane->is_busy)
+		dlist_delete(&lane->node);
+	lane->is_busy = false;
+}
+
+/* What is left of it waits with that of other topics without a route. */
+static void
+forget_route(Window *window, Route *route)
+{
+	collect_left(route);
+	wait_for_route(window, route->any.first_left, route->any.last_left);
+	set_unlisted(window, route, false);
+	no_longer_busy(&route->any);
+	for (int i = 0; i < route->maxpartitions; i++)
+	{
+		no_longer_busy(route->partitions[i]);
+		pfree(route->partitions[i]);
+	}
+	if (route->partitions)
+		pfree(route->partitions);
+	if (window->last_route == route)
+		window->last_route = NULL;
+	(void) hash_search(routes, route->topic, HASH_REMOVE, NULL);
+}
+
+/* The idle ones, and where all routes are taken, those of missing topics too. */
+static void
+forget_routes(Window *window, bool all_taken)
 {
 	HASH_SEQ_STATUS seq;
 	Route	   *route;
 
 	hash_seq_init(&seq, routes);
 	while ((route = hash_seq_search(&seq)) != NULL)
+		if ((all_taken || route->unlisted) && route_may_go(route, all_taken && route->missing))
+			forget_route(window, route);
+}
+
+/* A call waits for nothing else, so its route is idle soon. */
+static bool
+has_room_for(Window *window, bool listed, bool call)
+{
+	for (;;)
 	{
-		if (!route_is_idle(route) || route->any.is_busy)
-			continue;
-		for (int i = 0; i < route->maxpartitions; i++)
-			if (route->partitions[i]->is_busy || !is_idle(route->partitions[i]))
-				goto next;
-		for (int i = 0; i < route->maxpartitions; i++)
-			pfree(route->partitions[i]);
-		if (route->partitions)
-			pfree(route->partitions);
-		if (window->last_route == route)
-			window->last_route = NULL;
-		(void) hash_search(routes, route->topic, HASH_REMOVE, NULL);
-next:	;
+		bool		all_taken = hash_get_num_entries(routes) >= MOST_ROUTES;
+
+		if (!all_taken && (listed || call || window->unlisted < MOST_UNLISTED))
+			return true;
+		if (mono_now() < window->next_forget)
+			return false;
+		forget_routes(window, all_taken);
+		window->next_forget = mono_in_ms(STALL_MS);
 	}
+}
+
+/* Rows of its topic may be among those that wait for a route: they are read first. */
+static Route *
+make_route(Window *window, const char *topic, bool listed)
+{
+	Route	   *route = hash_search(routes, topic, HASH_ENTER, NULL);
+
+	memset((char *) route + sizeof(route->topic), 0, sizeof(Route) - sizeof(route->topic));
+	lane_init(&route->any, route);
+	set_unlisted(window, route, !listed);
+	window_end_left(&route->any, Min(window->waiting.first, window->pass.first),
+					Max(window->waiting.last, window->pass.last));
+	if (has_left(&route->any))
+		window->waiting_ms = PASS_MS;
+	return route;
 }
 
 /* NULL: there are too many already, all with something that waits. */
 static Route *
-route_of(Window *window, const char *topic)
+route_of(Window *window, const char *topic, bool call)
 {
 	Route	   *route = window->last_route;
-	bool		found;
+	bool		listed;
 
 	if (route && strcmp(route->topic, topic) == 0)
 		return route;
-	if (hash_get_num_entries(routes) >= MOST_ROUTES && mono_now() >= window->next_forget)
+	route = hash_search(routes, topic, HASH_FIND, NULL);
+	if (route == NULL)
 	{
-		forget_idle_routes(window);
-		window->next_forget = mono_in_ms(STALL_MS);
-	}
-	route = hash_search(routes, topic,
-						hash_get_num_entries(routes) < MOST_ROUTES ? HASH_ENTER : HASH_FIND, &found);
-	if (route && !found)
-	{
-		memset((char *) route + sizeof(route->topic), 0, sizeof(Route) - sizeof(route->topic));
-		lane_init(&route->any, route);
+		listed = is_listed(window, hash_of_topic(topic));
+		if (has_room_for(window, listed, call))
+			route = make_route(window, topic, listed);
 	}
 	window->last_route = route;
 	return route;
@@ -365,10 +518,12 @@ window_delay_left(Lane *lane, int delay_ms)
 }
 
 bool
-window_holds_back(int64 limit)
+window_holds_back(const Window *window, int64 limit)
 {
 	dlist_iter	iter;
 
+	if (window->waiting.first <= limit || window->pass.first <= limit)
+		return true;
 	dlist_foreach(iter, &busy)
 	{
 		const Lane *lane = dlist_container(Lane, node, iter.cur);
@@ -424,10 +579,15 @@ WindowVerdict
 window_judge(Window *window, const OutboxRow *row, const struct varlena *key, Lane *left, Lane **lane,
 			 int32 *partition)
 {
-	Route	   *route = route_of(window, row->topic);
+	Route	   *route = route_of(window, row->topic, false);
 
 	if (route == NULL)
-		return WINDOW_TOO_MANY;
+	{
+		if (row->id > Max(window->waiting.last, window->pass.last))
+			window->wants_partitions = true;	/* the topic may be newer than the list */
+		wait_for_route(window, row->id, row->id);
+		return WINDOW_NO_ROUTE;
+	}
 	*lane = lane_of(route, row->partition, key, left, partition);
 	if (left && *lane != left && left != &route->any)
 		return WINDOW_OTHERS;
@@ -476,7 +636,7 @@ window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size 
 Sent *
 window_admit_call(Window *window, const Record *record, int64 ticket, int32 *partition)
 {
-	Route	   *route = route_of(window, record->topic);
+	Route	   *route = route_of(window, record->topic, true);
 	Lane	   *lane = route ? lane_of(route, record->partition, record->key, NULL, partition) : &window->others;
 	Sent	   *sent;
 
@@ -581,6 +741,7 @@ window_note_delivered(Window *window, Sent *sent)
 	lane->most = MOST_IN_FLIGHT * 2;
 	lane->again = false;
 	lane->due = 0;
+	set_unlisted(window, route, false);
 	route->missing = false;
 	route->delay_ms = 0;
 	if (!route->seen)
@@ -596,15 +757,17 @@ window_note_missing(Window *window, Sent *sent)
 	Route	   *route = sent->lane->route;
 	Lane	   *any = &route->any;
 	MonoTime	now = mono_now();
+	int			longest = LONGEST_MISSING_MS * (1 + window->unlisted / 100);
 
 	collect_left(route);
 	route->npartitions = 0;
 	route->seen = false;
 	if (sent->id < 0)
 		return;
+	set_unlisted(window, route, true);
 	if (!route->missing || now >= any->due)
 	{
-		route->delay_ms = route->delay_ms ? Min(route->delay_ms * 2, LONGEST_MISSING_MS) : MISSING_MS;
+		route->delay_ms = route->delay_ms ? Min(route->delay_ms * 2, longest) : MISSING_MS;
 		any->due = mono_after_ms(now, route->delay_ms);
 	}
 	route->missing = true;
@@ -768,25 +931,58 @@ window_watch(Window *window)
 /* ---- what the broker tells of its topics ---- */
 
 bool
-window_misses_topic(void)
+window_misses_topic(const Window *window)
 {
-	return job_condition_is_set(MyJob, CONDITION_TOPIC_MISSING);
+	return job_condition_is_set(MyJob, CONDITION_TOPIC_MISSING) || !is_empty(&window->waiting) ||
+		!is_empty(&window->pass);
+}
+
+/* True if there are some that were not there. */
+static bool
+take_list(Window *window, const KafkaAnswer *answer)
+{
+	uint64	   *listed = MemoryContextAllocHuge(window_context, (answer->ntopics + 1) * sizeof(uint64));
+	int			n = 0;
+	bool		any_new = false;
+
+	for (size_t i = 0; i < answer->ntopics; i++)
+	{
+		if (answer->topics[i].npartitions <= 0)
+			continue;
+		listed[n] = hash_of_topic(answer->topics[i].name);
+		any_new = any_new || !is_listed(window, listed[n]);
+		n++;
+	}
+	qsort(listed, n, sizeof(uint64), compare_hashes);
+	if (window->listed)
+		pfree(window->listed);
+	window->listed = listed;
+	window->nlisted = n;
+	return any_new;
+}
+
+static void
+take_topic(Window *window, Route *route, int npartitions)
+{
+	set_unlisted(window, route, false);
+	if (route->missing)
+		route->any.due = 0;
+	else if (route->seen && npartitions != route->npartitions)
+		set_partitions(route, npartitions);
 }
 
 void
 window_take_topics(Window *window, const KafkaAnswer *answer)
 {
+	if (take_list(window, answer))
+		pass_soon(window);
 	for (size_t i = 0; i < answer->ntopics; i++)
 	{
 		const KafkaTopic *topic = &answer->topics[i];
 		Route	   *route = strlen(topic->name) < sizeof(route->topic)
 			? hash_search(routes, topic->name, HASH_FIND, NULL) : NULL;
 
-		if (route == NULL)
-			continue;
-		if (route->missing && topic->npartitions > 0)
-			route->any.due = 0;
-		else if (route->seen && topic->npartitions > 0 && topic->npartitions != route->npartitions)
-			set_partitions(route, topic->npartitions);
+		if (route && topic->npartitions > 0)
+			take_topic(window, route, topic->npartitions);
 	}
 }

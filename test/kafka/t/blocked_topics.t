@@ -62,6 +62,37 @@ is($node->safe_psql('postgres', q(SELECT count(*) FROM (
 $node->poll_status('postgres', 'outbox', 'outbox', 'running');
 is(changes_of_state() - $changes, 2, 'the state has changed twice, with a line of the log for each');
 
+# ---- more topics that aren't there than are kept apart
+
+$node->safe_psql('postgres', q(SELECT nexus_produce('missing-' || i, '1') FROM generate_series(1, 12000) i));
+good_ok('with rows for 12,000 topics that are not there') for 1 .. 3;
+$kafka->create_topic('fresh');
+$node->safe_psql('postgres', q(SELECT nexus_produce('fresh', '1')));
+$node->wait_rows('postgres', "nexus_outbox WHERE topic = 'fresh'", 0);
+pass('so is one of a topic that was not there before');
+is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_outbox)), 12000, 'those wait');
+
+# the first one and the last one: one of them is looked for, the other is not
+foreach my $topic (qw(missing-1 missing-12000))
+{
+	$node->safe_psql('postgres', "SELECT nexus_produce('$topic', i::text::jsonb) FROM generate_series(2, 300) i");
+	$kafka->create_topic($topic);
+	$node->safe_psql('postgres', "SELECT nexus_produce('$topic', i::text::jsonb) FROM generate_series(301, 400) i");
+	$node->wait_rows('postgres', "nexus_outbox WHERE topic = '$topic'", 0);
+	$node->safe_psql('postgres', "SELECT nexus_produce('$topic', '401')");
+	$node->wait_rows('postgres', "nexus_outbox WHERE topic = '$topic'", 0);
+	is_deeply([ split /\n/, $kafka->kcat('-C', '-t', $topic, '-o', 'beginning', '-e', '-q') ], [ 1 .. 401 ],
+		"when $topic is there its rows are published, in order");
+}
+good_ok('still');
+$node->restart;
+good_ok('after a restart');
+$kafka->create_topic('missing-6000');
+$node->wait_rows('postgres', "nexus_outbox WHERE topic = 'missing-6000'", 0);
+is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_outbox)), 11997, 'nothing else is gone');
+$node->safe_psql('postgres', q(DELETE FROM nexus_outbox));
+$node->poll_status('postgres', 'outbox', 'outbox', 'running');
+
 # ---- partitions without a leader
 
 $node->safe_psql('postgres', q(SELECT nexus_produce('single', '0', partition => p) FROM generate_series(0, 2) p));
