@@ -564,7 +564,8 @@ fetch_and_take_in(Ingest *ingest)
 		note_events(ingest);
 		return false;
 	}
-	publish_lag(ingest, true);	/* what is in hand is not taken in yet, and may wait for a lock */
+	/* what is in hand is not taken in yet, and may wait for a lock */
+	publish_lag(ingest, pg_atomic_read_u64(&MyJob->lag) != 0);
 	take_in(ingest);
 	if (!batch_is_empty(ingest->batch))
 		return false;			/* to be tried again later; the events are looked at then */
