@@ -12,7 +12,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "admin/request.h"
@@ -144,17 +143,6 @@ nexus_job_partitions(PG_FUNCTION_ARGS)
 
 /* ---- what keeps the database as a whole from running ---- */
 
-static bool
-is_template(Oid database)
-{
-	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
-
-	if (HeapTupleIsValid(tuple))
-		ReleaseSysCache(tuple);
-	return result;
-}
-
 /* There is no supervisor, and none can come. */
 static bool
 has_no_room(void)
@@ -188,7 +176,7 @@ what_halts(const char **reason)
 		state = "paused";
 		*reason = HALTED_REASON;
 	}
-	else if (is_template(MyDatabaseId))
+	else if (database_is_template(MyDatabaseId))
 	{
 		state = "paused";
 		*reason = "this is a template database: it would be in use, and could not be copied";

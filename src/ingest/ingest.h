@@ -242,6 +242,7 @@ typedef struct ReplayRequest
 /* ---- topics.c ---- */
 extern void topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question);
 extern bool topics_include(const Pipeline *pipeline, const char *topic);
+extern const KafkaTopic *topics_find(const KafkaAnswer *answer, const char *name);	/* NULL: it isn't there */
 extern bool topics_any(const Pipeline *pipeline, const KafkaAnswer *answer);
 extern char *topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer);
 extern char *topics_leaderless(const Pipeline *pipeline, const KafkaAnswer *answer);

@@ -47,20 +47,11 @@ typedef struct Reading
 	List	   *offsets;		/* out */
 } Reading;
 
-static const KafkaTopic *
-find_topic(const KafkaAnswer *answer, const char *name)
-{
-	for (size_t i = 0; i < answer->ntopics; i++)
-		if (strcmp(answer->topics[i].name, name) == 0)
-			return &answer->topics[i];
-	return NULL;
-}
-
 /* Is the offset one of a partition that a topic that is there doesn't have? */
 static bool
 is_beyond(const PartitionOffset *offset, const KafkaAnswer *answer)
 {
-	const KafkaTopic *topic = find_topic(answer, offset->topic);
+	const KafkaTopic *topic = topics_find(answer, offset->topic);
 
 	return topic && offset->partition >= topic->npartitions;
 }
@@ -286,7 +277,7 @@ my_offsets(const Ingest *ingest, List *offsets, const KafkaAnswer *answer, bool 
 		PartitionOffset *offset = lfirst(lc);
 
 		if (topics_include(ingest->pipeline, offset->topic) && is_mine(ingest, offset) &&
-			(answer == NULL || (find_topic(answer, offset->topic) && !is_beyond(offset, answer))) &&
+			(answer == NULL || (topics_find(answer, offset->topic) && !is_beyond(offset, answer))) &&
 			(!in_doubt || is_comparable(offset)))
 			mine = lappend(mine, offset);
 	}

@@ -21,15 +21,6 @@
 
 /* ---- what is known ---- */
 
-static const KafkaTopic *
-find_topic(const KafkaAnswer *answer, const char *name)
-{
-	for (size_t i = 0; i < answer->ntopics; i++)
-		if (strcmp(answer->topics[i].name, name) == 0)
-			return &answer->topics[i];
-	return NULL;
-}
-
 /*
  * Of the pipeline's topics that are there, how many partitions each has offsets of. One that
  * isn't there at the start may have gone long ago.
@@ -49,7 +40,7 @@ stale_note_known(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
 		const PartitionOffset *offset = lfirst(lc);
 		KnownTopic *known = ingest->nknown > 0 ? &ingest->known[ingest->nknown - 1] : NULL;
 
-		if (!topics_include(ingest->pipeline, offset->topic) || !find_topic(answer, offset->topic))
+		if (!topics_include(ingest->pipeline, offset->topic) || !topics_find(answer, offset->topic))
 			continue;
 		if (known == NULL || strcmp(known->name, offset->topic) != 0)
 		{
@@ -67,7 +58,7 @@ find_lacking(const Ingest *ingest, const KafkaAnswer *answer)
 {
 	for (int i = 0; i < ingest->nknown; i++)
 	{
-		const KafkaTopic *topic = find_topic(answer, ingest->known[i].name);
+		const KafkaTopic *topic = topics_find(answer, ingest->known[i].name);
 
 		if (topic == NULL || topic->npartitions < ingest->known[i].npartitions)
 			return &ingest->known[i];
@@ -88,7 +79,7 @@ want_every_broker(Ingest *ingest, int delay_ms)
 static void
 show_doubt(const KnownTopic *lacking, const KafkaAnswer *answer)
 {
-	const KafkaTopic *topic = find_topic(answer, lacking->name);
+	const KafkaTopic *topic = topics_find(answer, lacking->name);
 
 	if (topic)
 		job_condition_set(MyJob, CONDITION_STALE_BROKER,
@@ -152,7 +143,7 @@ void
 stale_stop_if_made_anew(Ingest *ingest, const KafkaAnswer *answer)
 {
 	const KnownTopic *lacking = find_lacking(ingest, answer);
-	const KafkaTopic *topic = lacking ? find_topic(answer, lacking->name) : NULL;
+	const KafkaTopic *topic = lacking ? topics_find(answer, lacking->name) : NULL;
 
 	if (topic)
 		ingest_stop(ingest, "topic \"%s\" was made anew: it had a partition %d and now has %d partitions; nexus_seek() says where to go on",

@@ -63,6 +63,15 @@ topics_include(const Pipeline *pipeline, const char *topic)
 	return is_pattern(pipeline) ? matches(pipeline, topic) : names_include(topics_listed(pipeline), topic);
 }
 
+const KafkaTopic *
+topics_find(const KafkaAnswer *answer, const char *name)
+{
+	for (size_t i = 0; i < answer->ntopics; i++)
+		if (strcmp(answer->topics[i].name, name) == 0)
+			return &answer->topics[i];
+	return NULL;
+}
+
 bool
 topics_any(const Pipeline *pipeline, const KafkaAnswer *answer)
 {

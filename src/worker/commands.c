@@ -62,8 +62,8 @@ find_option(List *options, const char *name)
 	return NULL;
 }
 
-static bool
-is_template_database(Oid database)
+bool
+database_is_template(Oid database)
 {
 	HeapTuple	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
 	bool		result = HeapTupleIsValid(tuple) && ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
@@ -100,7 +100,7 @@ may_drop_or_move(Node *parsetree, Oid database)
 	switch (nodeTag(parsetree))
 	{
 		case T_DropdbStmt:
-			return !is_template_database(database);
+			return !database_is_template(database);
 		case T_RenameStmt:
 			return have_createdb_privilege() && !OidIsValid(get_database_oid(((RenameStmt *) parsetree)->newname, true));
 		case T_AlterDatabaseStmt:
@@ -114,7 +114,7 @@ may_drop_or_move(Node *parsetree, Oid database)
 static bool
 may_copy(CreatedbStmt *stmt, Oid template)
 {
-	return have_createdb_privilege() && (owns_database(template) || is_template_database(template)) &&
+	return have_createdb_privilege() && (owns_database(template) || database_is_template(template)) &&
 		!OidIsValid(get_database_oid(stmt->dbname, true));
 }
 

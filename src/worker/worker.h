@@ -468,6 +468,7 @@ extern void holds_end(void);
 extern bool database_may_have_workers(Form_pg_database database);
 
 /* ---- commands.c ---- */
+extern bool database_is_template(Oid database);
 extern void commands_install_hooks(void);
 
 /* ---- wake.c ---- */
