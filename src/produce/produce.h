@@ -303,7 +303,7 @@ extern void window_look_at_all(void);
 /* Of topics that have no route: what is to be looked at now, false: nothing; and when that is so. */
 extern bool window_begin_pass(Window *window);
 extern void window_passed(Window *window, int64 id);
-extern MonoTime window_next_pass(const Window *window); /* 0: no need */
+extern MonoTime window_next_pass(const Window *window, MonoTime now);	/* 0: no need */
 
 extern bool window_misses_topic(const Window *window);
 extern void window_take_topics(Window *window, const KafkaAnswer *answer);

@@ -135,8 +135,8 @@ next_reading(MonoTime now)
 		return now;
 	if (due != 0)
 		next = Min(next, due);
-	if (window_next_pass(&relay.window) != 0)
-		next = Min(next, window_next_pass(&relay.window));
+	if (window_next_pass(&relay.window, now) != 0)
+		next = Min(next, window_next_pass(&relay.window, now));
 	return next;
 }
 

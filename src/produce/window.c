@@ -152,6 +152,8 @@ window_begin_pass(Window *window)
 		return false;
 	window->pass = window->waiting;
 	window->waiting = no_ids;
+	window->waiting_due = mono_in_ms(window->waiting_ms);	/* or sooner, if the list has new ones meanwhile */
+	window->waiting_ms = Min(window->waiting_ms * 2, LONGEST_PASS_MS);
 	return true;
 }
 
@@ -159,20 +161,16 @@ void
 window_passed(Window *window, int64 id)
 {
 	if (id < window->pass.last)
-	{
 		window->pass.first = id + 1;
-		return;
-	}
-	window->pass = no_ids;
-	window->waiting_due = mono_in_ms(window->waiting_ms);
-	window->waiting_ms = Min(window->waiting_ms * 2, LONGEST_PASS_MS);
+	else
+		window->pass = no_ids;
 }
 
 MonoTime
-window_next_pass(const Window *window)
+window_next_pass(const Window *window, MonoTime now)
 {
 	if (!is_empty(&window->pass))
-		return mono_now();
+		return now;
 	return is_empty(&window->waiting) ? 0 : Max(window->waiting_due, 1);
 }
 

@@ -64,16 +64,16 @@ is(changes_of_state() - $changes, 2, 'the state has changed twice, with a line o
 
 # ---- more topics that aren't there than are kept apart
 
-$node->safe_psql('postgres', q(SELECT nexus_produce('missing-' || i, '1') FROM generate_series(1, 12000) i));
-good_ok('with rows for 12,000 topics that are not there') for 1 .. 3;
+$node->safe_psql('postgres', q(SELECT nexus_produce('missing-' || i, '1') FROM generate_series(1, 30000) i));
+good_ok('with rows for 30,000 topics that are not there') for 1 .. 3;
 $kafka->create_topic('fresh');
 $node->safe_psql('postgres', q(SELECT nexus_produce('fresh', '1')));
 $node->wait_rows('postgres', "nexus_outbox WHERE topic = 'fresh'", 0);
 pass('so is one of a topic that was not there before');
-is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_outbox)), 12000, 'those wait');
+is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_outbox)), 30000, 'those wait');
 
 # the first one and the last one: one of them is looked for, the other is not
-foreach my $topic (qw(missing-1 missing-12000))
+foreach my $topic (qw(missing-1 missing-30000))
 {
 	$node->safe_psql('postgres', "SELECT nexus_produce('$topic', i::text::jsonb) FROM generate_series(2, 300) i");
 	$kafka->create_topic($topic);
@@ -84,12 +84,15 @@ foreach my $topic (qw(missing-1 missing-12000))
 	is_deeply([ split /\n/, $kafka->kcat('-C', '-t', $topic, '-o', 'beginning', '-e', '-q') ], [ 1 .. 401 ],
 		"when $topic is there its rows are published, in order");
 }
+$kafka->create_topic('missing-29999');
+$node->wait_rows('postgres', "nexus_outbox WHERE topic = 'missing-29999'", 0);
+pass('so is one of which no new row comes');
 good_ok('still');
 $node->restart;
 good_ok('after a restart');
 $kafka->create_topic('missing-6000');
 $node->wait_rows('postgres', "nexus_outbox WHERE topic = 'missing-6000'", 0);
-is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_outbox)), 11997, 'nothing else is gone');
+is($node->safe_psql('postgres', q(SELECT count(*) FROM nexus_outbox)), 29996, 'nothing else is gone');
 $node->safe_psql('postgres', q(DELETE FROM nexus_outbox));
 $node->poll_status('postgres', 'outbox', 'outbox', 'running');
 
