@@ -24,6 +24,7 @@
 #define LONGEST_TEXT	2000	/* of a topic or a message id */
 #define SHORTEST_RUN	16		/* of ids, that is worth a statement of its own */
 
+/* As read_row() makes it of the message id. */
 #define HASH_OF_ROW \
 	"pg_catalog.hashtextextended(message_id::pg_catalog.text COLLATE pg_catalog.\"C\", 0)"
 
@@ -65,6 +66,8 @@ catalog_outbox_add(const char *connection, text *topic, int32 partition, struct 
 	catalog_run(connection[0] ? &of_named : &of_default, values, nulls, false, SPI_OK_INSERT);
 }
 
+#define OUTBOX_COLUMN_COUNT	8
+
 /* NULL: none, or none that can be of use. */
 static char *
 short_text(Datum value, bool isnull)
@@ -76,11 +79,8 @@ short_text(Datum value, bool isnull)
 
 /* A large value isn't read before somebody wants it. */
 static Datum
-note_large(OutboxRow *row, HeapTuple tuple, TupleDesc desc, int column)
+note_large(OutboxRow *row, Datum value, bool isnull)
 {
-	bool		isnull;
-	Datum		value = SPI_getbinval(tuple, desc, column, &isnull);
-
 	if (isnull)
 		return (Datum) 0;
 	row->size += toast_raw_datum_size(value) - VARHDRSZ;
@@ -90,23 +90,24 @@ note_large(OutboxRow *row, HeapTuple tuple, TupleDesc desc, int column)
 static void
 read_row(HeapTuple tuple, TupleDesc desc, OutboxRow *row)
 {
-	bool		isnull;
-	Datum		value;
+	Datum		values[OUTBOX_COLUMN_COUNT];
+	bool		nulls[OUTBOX_COLUMN_COUNT];
 
+	Assert(desc->natts == OUTBOX_COLUMN_COUNT);
+	heap_deform_tuple(tuple, desc, values, nulls);
 	memset(row, 0, sizeof(*row));
-	row->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
-	row->xmin = DatumGetTransactionId(SPI_getbinval(tuple, desc, 2, &isnull));
-	value = SPI_getbinval(tuple, desc, 3, &isnull);
-	row->topic = short_text(value, isnull);
-	value = SPI_getbinval(tuple, desc, 4, &isnull);
-	row->partition = isnull ? -1 : DatumGetInt32(value);
-	if (!isnull && row->partition == -1)
+	row->id = DatumGetInt64(values[0]);
+	row->xmin = DatumGetTransactionId(values[1]);
+	row->topic = short_text(values[2], nulls[2]);
+	row->partition = nulls[3] ? -1 : DatumGetInt32(values[3]);
+	if (!nulls[3] && row->partition == -1)
 		row->partition = PG_INT32_MIN;	/* which is as wrong, and not "by the key" */
-	row->stored_key = note_large(row, tuple, desc, 5);
-	row->stored_value = note_large(row, tuple, desc, 6);
-	row->stored_headers = note_large(row, tuple, desc, 7);
-	value = SPI_getbinval(tuple, desc, 8, &isnull);
-	row->message_id = short_text(value, isnull);
+	row->stored_key = note_large(row, values[4], nulls[4]);
+	row->stored_value = note_large(row, values[5], nulls[5]);
+	row->stored_headers = note_large(row, values[6], nulls[6]);
+	row->message_id = short_text(values[7], nulls[7]);
+	if (row->message_id)
+		row->identity = hash_bytes_extended((unsigned char *) row->message_id, strlen(row->message_id), 0);
 }
 
 void
@@ -222,13 +223,6 @@ catalog_outbox_read_topic(const char *connection, const char *topic, int64 first
 					 limit, reader, arg);
 }
 
-/* As hashtextextended() makes it of the row's. */
-static int64
-hash_of(const OutboxKey *key)
-{
-	return (int64) hash_bytes_extended((const unsigned char *) key->message_id, strlen(key->message_id), 0);
-}
-
 static Datum
 hashes_of(const OutboxKey *keys, int n)
 {
@@ -236,7 +230,7 @@ hashes_of(const OutboxKey *keys, int n)
 	Datum		array;
 
 	for (int i = 0; i < n; i++)
-		hashes[i] = hash_of(&keys[i]);
+		hashes[i] = (int64) keys[i].identity;
 	array = int8_array(hashes, n);
 	pfree(hashes);
 	return array;
@@ -423,20 +417,21 @@ catalog_outbox_connections(List *known, MemoryContext context)
 }
 
 void
-catalog_outbox_bury(int64 id, const char *message_id, const char *error_name, const char *message)
+catalog_outbox_bury(OutboxKey key, const char *error_name, const char *message)
 {
 	static CatalogQuery query = {
 		"WITH gone AS (DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) $1"
-		" AND ($4 IS NULL OR message_id OPERATOR(pg_catalog.=) $4) RETURNING *)"
+		" AND ($4 OPERATOR(pg_catalog.=) 0 OR " HASH_OF_ROW " OPERATOR(pg_catalog.=) $4) RETURNING *)"
 		" INSERT INTO @nexus_dead_letters"
 		" (origin, connection, topic, partition, \"timestamp\", key, value, headers, message_id, sqlstate, message)"
 		" SELECT 'outbox', connection, COALESCE(topic, ''), partition, created_at, key, value, headers, message_id, $2, $3"
 		" FROM gone",
-		4, {INT8OID, TEXTOID, TEXTOID, TEXTOID}
+		4, {INT8OID, TEXTOID, TEXTOID, INT8OID}
 	};
-	Datum		values[4] = {Int64GetDatum(id), CStringGetTextDatum(error_name), CStringGetTextDatum(message)};
+	Datum		values[4] = {
+		Int64GetDatum(key.id), CStringGetTextDatum(error_name), CStringGetTextDatum(message),
+		Int64GetDatum((int64) key.identity)
+	};
 
-	if (message_id)
-		values[3] = CStringGetTextDatum(message_id);
-	catalog_run(&query, values, message_id ? NULL : "   n", false, SPI_OK_INSERT);
+	catalog_run(&query, values, NULL, false, SPI_OK_INSERT);
 }

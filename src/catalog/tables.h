@@ -198,9 +198,17 @@ extern Position start_position(const char *start, const char *topic, int32 parti
 
 /* ---- outbox.c ---- */
 
+/* What a row is known by: its id may be given to another one. */
+typedef struct OutboxKey
+{
+	int64		id;
+	uint64		identity;		/* hash of its message id; 0: it has none of use */
+} OutboxKey;
+
 typedef struct OutboxRow
 {
 	int64		id;
+	uint64		identity;		/* as of its key */
 	TransactionId xmin;
 	char	   *topic;			/* NULL: there is none, or not one that can be of use */
 	int32		partition;		/* -1: by the key */
@@ -216,13 +224,6 @@ typedef struct OutboxRow
 	Datum		stored_value;
 	Datum		stored_headers;
 } OutboxRow;
-
-/* What a row is known by: its id may be given to another one. */
-typedef struct OutboxKey
-{
-	int64		id;
-	const char *message_id;
-} OutboxKey;
 
 /* headers and the bytea values may be NULL; here and below, connection "": the default one. */
 extern void catalog_outbox_add(const char *connection, text *topic, int32 partition, struct varlena *key,
@@ -259,8 +260,8 @@ extern int64 catalog_outbox_id_before_all(const char *connection);
 /* Names of the connections that have rows, without the default one and those that are known; palloc'd in context. */
 extern List *catalog_outbox_connections(List *known, MemoryContext context);
 
-/* Moves a row to the dead letters; message_id NULL: whatever it has. */
-extern void catalog_outbox_bury(int64 id, const char *message_id, const char *error_name, const char *message);
+/* Moves a row to the dead letters. One without a message id of use is known by its id alone. */
+extern void catalog_outbox_bury(OutboxKey key, const char *error_name, const char *message);
 
 /* ---- dead_letters.c ---- */
 

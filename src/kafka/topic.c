@@ -8,15 +8,19 @@
 
 #define LONGEST_NAME	249
 
+static bool
+is_in_names(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
 bool
 kafka_topic_is_valid(const char *name, size_t len)
 {
-	static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-
 	if (len == 0 || len > LONGEST_NAME || (len == 1 && name[0] == '.') || (len == 2 && memcmp(name, "..", 2) == 0))
 		return false;
 	for (size_t i = 0; i < len; i++)
-		if (name[i] == '\0' || strchr(characters, name[i]) == NULL)
+		if (!is_in_names(name[i]))
 			return false;
 	return true;
 }

@@ -29,6 +29,7 @@
 #define READ_ROWS			5000	/* a transaction */
 #define READ_BYTES			(4 * 1024 * 1024)
 #define GAPS_AT_ONCE		1000
+#define PAUSE_MS			10
 #define NO_PROGRESS_MS		100		/* where what was left could be read, and nothing of it sent */
 #define READ_LEFT_MS		50		/* a transaction; what is new is read in the same one */
 #define LOOK_BACK_MS		1000	/* at first, then twice as long, where it is of no use */
@@ -83,8 +84,9 @@ note_commit(Relay *relay, TransactionId xmin)
 {
 	XLogRecPtr	lsn = InvalidXLogRecPtr;
 
-	if (!TransactionIdIsNormal(xmin))
+	if (!TransactionIdIsNormal(xmin) || xmin == relay->reader.last_xmin)
 		return;
+	relay->reader.last_xmin = xmin;
 	LWLockAcquire(XactTruncationLock, LW_SHARED);
 	if (!TransactionIdPrecedes(xmin, NexusOldestClogXid) && TransactionIdPrecedes(xmin, ReadNextTransactionId()))
 		lsn = TransactionIdGetCommitLSN(xmin);
@@ -103,7 +105,8 @@ take_admitted(Relay *relay, OutboxRow *row, Lane *lane, int32 partition)
 	if (record_of_row(row, &out->record, &fault))
 	{
 		out->record.partition = partition;
-		out->sent = window_admit(&relay->window, lane, row->id, row->message_id, out->record.size,
+		out->record.topic = lane->route->topic; /* which stays while anything of it is in flight */
+		out->sent = window_admit(&relay->window, lane, (OutboxKey) {row->id, row->identity}, out->record.size,
 								 row->partition < 0);
 		reader->n++;
 		reader->bytes += out->record.size;
@@ -130,7 +133,7 @@ take_row(OutboxRow *row, void *arg)
 	if (reader->n == READ_ROWS || (reader->n > 0 && reader->bytes > READ_BYTES))
 		return false;
 	reading->last_seen = row->id;
-	if (window_has_row(row))
+	if (in_flight_has((OutboxKey) {row->id, row->identity}))
 		return true;
 	if (!record_row_is_possible(row, &fault))
 	{
@@ -144,6 +147,10 @@ take_row(OutboxRow *row, void *arg)
 		case WINDOW_ADMITTED:
 			return take_admitted(relay, row, lane, partition);
 		case WINDOW_FULL:
+			return false;
+		case WINDOW_WAIT:
+			reading->last_seen = row->id - 1;
+			reader->paused_until = mono_in_ms(PAUSE_MS);
 			return false;
 		default:
 			return true;
@@ -323,6 +330,7 @@ read_rows(Relay *relay)
 	bool		all;
 
 	reader->flush_to = Max(reader->flush_to, commits_seen());
+	reader->last_xmin = InvalidTransactionId;
 	look_back(reader);
 	gaps_advance(GetActiveSnapshot());
 	flush_begin(relay);
@@ -340,7 +348,7 @@ delete_acknowledged(const Settled *settled)
 	OutboxKey  *keys = palloc(settled->n * sizeof(OutboxKey));
 
 	for (int i = 0; i < settled->n; i++)
-		keys[i] = (OutboxKey) {settled->acknowledged[i]->id, settled->acknowledged[i]->message_id};
+		keys[i] = settled->acknowledged[i]->key;
 	catalog_outbox_delete(keys, settled->n);
 	pfree(keys);
 }
@@ -359,7 +367,7 @@ exchange_body(void *arg)
 	{
 		const Refusal *refusal = lfirst(lc);
 
-		catalog_outbox_bury(refusal->id, refusal->message_id, refusal->error_name, refusal->text);
+		catalog_outbox_bury(refusal->key, refusal->error_name, refusal->text);
 	}
 	exchange->refused = list_length(relay->settled.refused);
 	exchange->phase = EXCHANGE_READS;
@@ -371,8 +379,8 @@ exchange_body(void *arg)
 static void
 forget(Relay *relay, Sent *sent)
 {
-	flush_settle(relay, sent->id);
-	window_forget(sent);
+	flush_settle(relay, sent->key.id);
+	in_flight_forget(sent);
 }
 
 static void

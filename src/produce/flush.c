@@ -28,7 +28,7 @@ flush_begin(Relay *relay)
 	relay->flush.ticket = relay->flush.new_ticket;
 	relay->flush.new_ticket = 0;
 	relay->flush.mark = catalog_outbox_last_given_id(MyJob->name);
-	relay->flush.unsettled = window_count_up_to(relay->flush.mark);
+	relay->flush.unsettled = in_flight_rows_up_to(relay->flush.mark);
 	relay->reader.caught_up = false;
 	gaps_look_at_all();
 	window_look_at_all();

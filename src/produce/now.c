@@ -111,7 +111,7 @@ admit_and_send(Relay *relay, char *request, int64 ticket, CallAnswer *answer, bo
 	if (stale)
 		window_note_no_partition(&relay->window, sent);
 	window_out(&relay->window, sent);
-	window_forget(sent);
+	in_flight_forget(sent);
 	if (stale)
 		return admit_and_send(relay, request, ticket, answer, answered);
 	if (result == KAFKA_SEND_FULL && relay->in_flight + relay->calls.in_flight > 0)
@@ -183,7 +183,7 @@ void
 now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery)
 {
 	Window	   *window = &relay->window;
-	Call	   *call = call_of_ticket(sent->id);
+	Call	   *call = call_of_ticket(sent->key.id);
 	CallAnswer	answer = {.partition = delivery->partition,.offset = delivery->offset};
 	KafkaFate	fate = kafka_fate(delivery->code);
 	bool		again = false;
@@ -205,7 +205,7 @@ now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery)
 		again = call != NULL;
 	}
 	window_out(window, sent);
-	window_forget(sent);
+	in_flight_forget(sent);
 	if (again)
 		relay->calls.seen = 0;
 	if (call == NULL)

@@ -10,6 +10,7 @@
  * record.c		a row of the outbox as a record, with all checks
  * gaps.c		ids of the outbox that are still to be looked up
  * relay.c		the worker that publishes the outbox: its loop
+ * in_flight.c	the rows and calls that are under way
  * window.c		what may be in flight, by topic and partition, and what is left till then
  * handover.c	when what waits is handed to librdkafka
  * exchange.c	its transaction: settled rows are deleted, new ones read
@@ -159,6 +160,32 @@ extern bool gaps_exist(void);
 /* True if an id <= limit is yet to be looked up. */
 extern bool gaps_hold_back(int64 limit);
 
+/* ---- in_flight.c ---- */
+
+struct Lane;
+
+/* A row or a call from its admission until what became of it is in the table. */
+typedef struct Sent
+{
+	OutboxKey	key;			/* id: a call's ticket is negative */
+	struct Lane *lane;
+	int			npartitions;	/* of its topic, by which the lane was found */
+	Size		size;
+	bool		by_key;			/* its partition is our choice or librdkafka's */
+	bool		is_out;			/* of the window: acknowledged or refused, say */
+} Sent;
+
+extern void in_flight_init(MemoryContext parent);
+extern bool in_flight_has(OutboxKey key);
+
+/* All zero but for the key. A row's must not be there yet; a call's ticket is known to nobody else. */
+extern Sent *in_flight_add(OutboxKey key);
+extern Sent *in_flight_add_call(int64 ticket);
+
+/* It may be read again. */
+extern void in_flight_forget(Sent *sent);
+extern int64 in_flight_rows_up_to(int64 limit);
+
 /* ---- window.c ---- */
 
 #define MOST_IN_FLIGHT		20000
@@ -215,19 +242,6 @@ typedef struct Route
 	int			nkeyless;
 } Route;
 
-/* A row or a call from its admission until what became of it is in the table. */
-typedef struct Sent
-{
-	int64		id;				/* a call's ticket is negative */
-	uint64		identity;
-	char	   *message_id;
-	Lane	   *lane;
-	int			npartitions;	/* of its topic, by which the lane was found */
-	Size		size;
-	bool		by_key;			/* its partition is our choice or librdkafka's */
-	bool		is_out;			/* of the window: acknowledged or refused, say */
-} Sent;
-
 typedef struct Window
 {
 	Size		bytes;
@@ -257,6 +271,7 @@ typedef enum WindowVerdict
 	WINDOW_ADMITTED,
 	WINDOW_LEFT,				/* noted as left in the table */
 	WINDOW_FULL,				/* likewise, and so will be the rest of the lane that is being read */
+	WINDOW_WAIT,				/* not noted: it can be admitted in a moment, so nothing more is to be read now */
 	WINDOW_OTHERS,				/* none of the lane's that is being read */
 	WINDOW_NO_ROUTE				/* too many topics wait: noted as one of such a topic */
 } WindowVerdict;
@@ -264,15 +279,12 @@ typedef enum WindowVerdict
 extern void window_init(Window *window);
 extern WindowVerdict window_judge(Window *window, const OutboxRow *row, const struct varlena *key, Lane *left,
 								  Lane **lane, int32 *partition);
-extern Sent *window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool by_key);
+extern Sent *window_admit(Window *window, Lane *lane, OutboxKey key, Size size, bool by_key);
 extern Sent *window_admit_call(Window *window, const Record *record, int64 ticket, int32 *partition);
-extern Sent *window_find(int64 id, const char *message_id);
-extern bool window_has_row(const OutboxRow *row);
-extern int64 window_count_up_to(int64 limit);
 
 /* What became of it. Then it is out, and when the table has that, forgotten. */
 extern bool window_was_alone(const Sent *sent);
-extern void window_note_answer(Sent *sent);
+extern void window_note_answer(Sent *sent, MonoTime now);
 extern void window_note_delivered(Window *window, Sent *sent);
 extern void window_note_missing(Window *window, Sent *sent);
 extern void window_note_no_partition(Window *window, Sent *sent);
@@ -284,7 +296,6 @@ extern bool window_would_overtake(const Sent *sent);
 extern void window_leave(Sent *sent);
 
 extern void window_out(Window *window, Sent *sent);
-extern void window_forget(Sent *sent);
 
 /* After what came back was noted, and from time to time. */
 extern void window_watch(Window *window);
@@ -323,8 +334,7 @@ typedef struct Outgoing
 typedef struct Refusal
 {
 	Sent	   *sent;			/* NULL: it was never admitted */
-	int64		id;
-	char	   *message_id;		/* NULL: whatever it has */
+	OutboxKey	key;
 	char		error_name[64];
 	char		text[384];
 } Refusal;
@@ -338,9 +348,11 @@ typedef struct Reader
 	int			next;			/* send.c */
 	Size		bytes;
 	XLogRecPtr	flush_to;		/* their commits are safe once all up to it is */
+	TransactionId last_xmin;	/* the last one that was looked up for it in this transaction */
 
 	int64		last_id;		/* all ids up to it were read or are in a gap */
 	bool		caught_up;		/* nothing was left to read */
+	MonoTime	paused_until;	/* a row can be admitted in a moment: then, or with the next answer */
 	Oid			filenode;		/* of the outbox */
 	MonoTime	next_look_back;
 	int			look_back_ms;

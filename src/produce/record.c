@@ -17,6 +17,7 @@
 
 #include "produce/produce.h"
 
+#define USUAL_BYTES		128		/* of flat headers: most have the message id only */
 #define HEADER_BYTES	64		/* what a header takes besides its name and its value, here and in librdkafka */
 
 /* Headers as jsonb take up to so many times the room that they have in a message. */
@@ -162,7 +163,7 @@ headers_flatten(Jsonb *jsonb, const char *message_id, Headers *headers, Fault *f
 
 	headers->n = 0;
 	headers->size = 0;
-	initStringInfo(&headers->flat);
+	headers->flat = (StringInfoData) {.data = palloc(USUAL_BYTES), .maxlen = USUAL_BYTES};
 	id.val.string.val = unconstify(char *, message_id);
 	id.val.string.len = strlen(message_id);
 	if (!add_header(headers, MESSAGE_ID_HEADER, strlen(MESSAGE_ID_HEADER), &id, fault))
@@ -203,7 +204,7 @@ record_of_row(OutboxRow *row, Record *record, Fault *fault)
 	if (!headers_flatten(row->headers, row->message_id, &headers, fault))
 		return false;
 	*record = (Record) {
-		.topic = pstrdup(row->topic), .partition = row->partition, .key = row->key, .value = row->value,
+		.topic = row->topic, .partition = row->partition, .key = row->key, .value = row->value,
 		.headers = headers.flat.data, .nheaders = headers.n,
 		.size = size_of(row->key) + size_of(row->value) + headers.size
 	};

@@ -154,7 +154,8 @@ work(void)
 	if (woken || now >= next_reading(now))
 		relay.read_wanted = true;
 	relay.wakes_seen = wakes;
-	read = relay_has_room(&relay) && (relay.read_wanted || !relay.reader.caught_up);
+	read = relay_has_room(&relay) && now >= relay.reader.paused_until &&
+		(relay.read_wanted || !relay.reader.caught_up);
 	settle_now = settled->n >= DELETE_ROWS || settled->refused != NIL ||
 		(settled->n > 0 && (relay.in_flight <= relay.window.stalled || relay.retry_at != 0));
 	if (now < relay.retry_at || (relay.reader.caught_up && now < relay.coalesce_until) || !(read || settle_now))
@@ -200,7 +201,7 @@ sleep_time(void)
 	long		timeout;
 
 	if (relay_has_room(&relay) && relay.retry_at == 0)
-		next = next_reading(now);
+		next = Max(next_reading(now), relay.reader.paused_until);
 	next = earlier(next, overdue_next_look(&relay));
 	next = earlier(next, handover_next_look(&relay));
 	next = earlier(next, relay_next_safe_look(&relay));
@@ -210,7 +211,7 @@ sleep_time(void)
 	else if (relay.reader.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.settled.n > 0))
 		next = relay.coalesce_until;
 	else if (relay_has_room(&relay) && (relay.read_wanted || !relay.reader.caught_up))
-		return 0;
+		next = Min(next, relay.reader.paused_until);
 	if (!kafka_asking(relay.link.client))
 		next = Min(next, next_question());
 	timeout = mono_ms_between(now, next);

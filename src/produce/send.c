@@ -39,8 +39,8 @@ static void
 put_back(Relay *relay, Sent *sent)
 {
 	window_out(&relay->window, sent);
-	flush_settle(relay, sent->id);	/* for the count: the window knows what is left */
-	window_forget(sent);
+	flush_settle(relay, sent->key.id);	/* for the count: the window knows what is left */
+	in_flight_forget(sent);
 }
 
 static void
@@ -62,11 +62,9 @@ relay_refuse(Relay *relay, Sent *sent, const OutboxRow *row, const char *error_n
 {
 	MemoryContext before = MemoryContextSwitchTo(relay->settled.refused_context);
 	Refusal    *refusal = palloc0(sizeof(Refusal));
-	const char *message_id = sent ? sent->message_id : row->message_id;
 
 	refusal->sent = sent;
-	refusal->id = sent ? sent->id : row->id;
-	refusal->message_id = message_id ? pstrdup(message_id) : NULL;
+	refusal->key = sent ? sent->key : (OutboxKey) {row->id, row->identity};
 	strlcpy(refusal->error_name, error_name, sizeof(refusal->error_name));
 	strlcpy(refusal->text, text, sizeof(refusal->text));
 	relay->settled.refused = lappend(relay->settled.refused, refusal);
@@ -248,19 +246,22 @@ relay_take_deliveries(Relay *relay)
 	const KafkaDelivery *deliveries;
 	size_t		n = kafka_producer_deliveries(relay->link.client, &deliveries);
 	bool		any_delivered = false;
+	MonoTime	now = mono_now();
 
 	for (size_t i = 0; i < n; i++)
 	{
 		Sent	   *sent = (Sent *) (intptr_t) deliveries[i].id;
 
 		any_delivered = any_delivered || deliveries[i].code == 0;
-		window_note_answer(sent);
-		if (sent->id < 0)
+		window_note_answer(sent, now);
+		if (sent->key.id < 0)
 			now_answer(relay, sent, &deliveries[i]);
 		else
 			take_row_back(relay, sent, deliveries[i].code);
 	}
 	relay->handover.answered = relay->handover.answered || n > 0;
+	if (n > 0)
+		relay->reader.paused_until = 0;
 	if (any_delivered)
 		link_alive(&relay->link);
 	kafka_producer_forget_deliveries(relay->link.client);

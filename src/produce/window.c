@@ -5,7 +5,7 @@
  * A lane is a partition, or all of a topic while its partitions aren't known. Each admits
  * rows by itself, so that what holds up one holds up no other:
  *	- Before anything of it was acknowledged, few are in flight: it may have no leader, or
- *	  not be there at all.
+ *	  not be there at all. For a moment its next row waits for that, and all after it.
  *	- Where nothing comes back for a second, it is stalled, and takes no more. What it
  *	  has in flight doesn't count for what all may have.
  *	- A topic that is missing gets one row to find out, after 1 s to 30 s, or at once when
@@ -40,6 +40,7 @@
 #define PASS_MS				10000	/* between looks at rows without a route, then twice as long */
 #define LONGEST_PASS_MS		60000
 #define FIRST_WINDOW		100		/* rows of a lane before any was acknowledged */
+#define FIRST_ANSWER_MS		250		/* for it new rows wait, rather than be read twice */
 #define STALL_MS			1000
 #define STALLED_BYTES		(1024 * 1024)	/* of calls that a stalled lane still takes */
 #define MISSING_MS			1000	/* the first time, then twice as long */
@@ -50,15 +51,8 @@
 
 static MemoryContext window_context;
 static HTAB *routes;
-static HTAB *sent_rows;
 static dlist_head busy;			/* lanes with something in flight or left */
 static bool crowded;			/* so much is stalled that a lane of which nothing is known gets one row */
-
-typedef struct SentKey
-{
-	int64		id;
-	uint64		identity;		/* hash of the message id */
-} SentKey;
 
 static const IdRange no_ids = {PG_INT64_MAX, PG_INT64_MIN};
 
@@ -69,13 +63,11 @@ void
 window_init(Window *window)
 {
 	HASHCTL		info = {.keysize = sizeof(((Route *) 0)->topic), .entrysize = sizeof(Route)};
-	HASHCTL		sent_info = {.keysize = sizeof(SentKey), .entrysize = sizeof(Sent)};
 
-	StaticAssertStmt(offsetof(Sent, identity) == offsetof(SentKey, identity), "a Sent begins with its key");
 	window_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka window", ALLOCSET_DEFAULT_SIZES);
-	info.hcxt = sent_info.hcxt = window_context;
+	info.hcxt = window_context;
 	routes = hash_create("nexus_kafka routes", 64, &info, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	sent_rows = hash_create("nexus_kafka rows in flight", 4096, &sent_info, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	in_flight_init(window_context);
 	dlist_init(&busy);
 	lane_init(&window->others, &window->no_route);
 	window->waiting = window->pass = no_ids;
@@ -549,27 +541,13 @@ window_look_at_all(void)
 
 /* ---- admitting a row ---- */
 
-bool
-window_has_row(const OutboxRow *row)
+/* Its first rows went out just now. */
+static bool
+will_admit_soon(const Lane *lane)
 {
-	return row->message_id && window_find(row->id, row->message_id) != NULL;
-}
-
-static SentKey
-key_of(int64 id, const char *message_id)
-{
-	return (SentKey)
-	{
-		id, hash_bytes_extended((const unsigned char *) message_id, strlen(message_id), 0)
-	};
-}
-
-Sent *
-window_find(int64 id, const char *message_id)
-{
-	SentKey		key = key_of(id, message_id);
-
-	return hash_search(sent_rows, &key, HASH_FIND, NULL);
+	return !lane->stalled && !lane->route->unlisted && !looks_for_culprit(lane) &&
+		lane->in_flight > 0 && lane->in_flight >= most_of(lane) &&
+		mono_now() < mono_after_ms(lane->progress, FIRST_ANSWER_MS);
 }
 
 /* Which lane the row goes by, and if it may now; left is the one that is being read, NULL: none. */
@@ -591,6 +569,8 @@ window_judge(Window *window, const OutboxRow *row, const struct varlena *key, La
 		return WINDOW_OTHERS;
 	if (!admits(*lane) || has_left(*lane) || (has_left(&route->any) && left != &route->any))
 	{
+		if (*lane != left && !has_left(*lane) && !has_left(&route->any) && will_admit_soon(*lane))
+			return WINDOW_WAIT;
 		leave(*lane, row->id);
 		return *lane == left && (left != &route->any || route->npartitions == 0) ? WINDOW_FULL : WINDOW_LEFT;
 	}
@@ -613,14 +593,10 @@ count_in(Lane *lane, Size size)
 }
 
 Sent *
-window_admit(Window *window, Lane *lane, int64 id, const char *message_id, Size size, bool by_key)
+window_admit(Window *window, Lane *lane, OutboxKey key, Size size, bool by_key)
 {
-	SentKey		key = key_of(id, message_id);
-	bool		found;
-	Sent	   *sent = hash_search(sent_rows, &key, HASH_ENTER, &found);
+	Sent	   *sent = in_flight_add(key);
 
-	Assert(!found);
-	sent->message_id = MemoryContextStrdup(window_context, message_id);
 	sent->lane = lane;
 	sent->npartitions = lane->route->npartitions;
 	sent->size = size;
@@ -645,8 +621,7 @@ window_admit_call(Window *window, const Record *record, int64 ticket, int32 *par
 	if (looks_for_culprit(lane) && !lane->stalled &&
 		(lane->in_flight > 0 || (lane->call_went_last && has_left(lane))))
 		return NULL;
-	sent = MemoryContextAllocZero(window_context, sizeof(Sent));
-	sent->id = ticket;
+	sent = in_flight_add_call(ticket);
 	sent->lane = lane;
 	sent->npartitions = lane->route->npartitions;
 	sent->size = record->size;
@@ -683,41 +658,12 @@ window_out(Window *window, Sent *sent)
 	sent->is_out = true;
 }
 
-/* It may be read again. */
-void
-window_forget(Sent *sent)
-{
-	SentKey		key = {sent->id, sent->identity};
-
-	Assert(sent->is_out);
-	if (sent->id < 0)
-	{
-		pfree(sent);
-		return;
-	}
-	pfree(sent->message_id);
-	(void) hash_search(sent_rows, &key, HASH_REMOVE, NULL);
-}
-
-int64
-window_count_up_to(int64 limit)
-{
-	HASH_SEQ_STATUS seq;
-	Sent	   *sent;
-	int64		n = 0;
-
-	hash_seq_init(&seq, sent_rows);
-	while ((sent = hash_seq_search(&seq)) != NULL)
-		n += sent->id <= limit;
-	return n;
-}
-
 /* ---- what came back ---- */
 
 void
-window_note_answer(Sent *sent)
+window_note_answer(Sent *sent, MonoTime now)
 {
-	sent->lane->progress = mono_now();
+	sent->lane->progress = now;
 	sent->lane->stalled = false;
 }
 
@@ -760,7 +706,7 @@ window_note_missing(Window *window, Sent *sent)
 	collect_left(route);
 	route->npartitions = 0;
 	route->seen = false;
-	if (sent->id < 0)
+	if (sent->key.id < 0)
 		return;
 	set_unlisted(window, route, true);
 	if (!route->missing || now >= any->due)
@@ -770,7 +716,7 @@ window_note_missing(Window *window, Sent *sent)
 	}
 	route->missing = true;
 	any->most = 1;
-	leave(any, sent->id);
+	leave(any, sent->key.id);
 }
 
 void
@@ -779,8 +725,8 @@ window_note_again(Window *window, Sent *sent, int delay_ms)
 	Lane	   *lane = lane_back(sent);
 
 	lane->again = true;
-	if (sent->id >= 0)
-		leave_till(lane, sent->id, mono_in_ms(delay_ms));
+	if (sent->key.id >= 0)
+		leave_till(lane, sent->key.id, mono_in_ms(delay_ms));
 }
 
 /* A partition that it was given isn't there: the topic is another one by now. */
@@ -792,16 +738,16 @@ window_note_no_partition(Window *window, Sent *sent)
 	collect_left(route);
 	route->npartitions = 0;
 	route->seen = false;		/* and is looked at anew, once anything of it is acknowledged */
-	if (sent->id >= 0)
-		leave_till(&route->any, sent->id, mono_in_ms(NO_PARTITION_MS));
+	if (sent->key.id >= 0)
+		leave_till(&route->any, sent->key.id, mono_in_ms(NO_PARTITION_MS));
 }
 
 void
 window_note_suspect(Window *window, Sent *sent)
 {
 	sent->lane->suspects++;
-	if (sent->id >= 0)
-		leave(lane_back(sent), sent->id);
+	if (sent->key.id >= 0)
+		leave(lane_back(sent), sent->key.id);
 }
 
 bool
@@ -809,13 +755,13 @@ window_would_overtake(const Sent *sent)
 {
 	const Lane *lane = lane_back(sent);
 
-	return lane->first_left < sent->id || lane->route->any.first_left < sent->id;
+	return lane->first_left < sent->key.id || lane->route->any.first_left < sent->key.id;
 }
 
 void
 window_leave(Sent *sent)
 {
-	leave(lane_back(sent), sent->id);
+	leave(lane_back(sent), sent->key.id);
 }
 
 static void
