@@ -45,19 +45,14 @@ fill_job(Job *job, Datum *values, bool *nulls)
 {
 	char		reason[JOB_REASON_SIZE];
 	TimestampTz since;
-	char		error[sizeof(job->error)];
-	int			sqlstate;
-	TimestampTz error_at;
+	JobError	error;
+	TimestampTz counted_since;
 
 	memset(nulls, 0, JOB_COLUMNS * sizeof(bool));
 	values[3] = (Datum) job_get_reason(job, reason, &since);
 	values[5] = TimestampTzGetDatum(since);
-	SpinLockAcquire(&job->mutex);
-	strlcpy(error, job->error, sizeof(error));
-	sqlstate = job->error_sqlstate;
-	error_at = job->error_at;
-	values[17] = TimestampTzGetDatum(job->counted_since);
-	SpinLockRelease(&job->mutex);
+	job_get_error(job, &error, &counted_since);
+	values[17] = TimestampTzGetDatum(counted_since);
 
 	values[0] = CStringGetTextDatum(job_kind_name(job->kind));
 	values[1] = text_or_null(job->name, &nulls[1]);
@@ -73,10 +68,10 @@ fill_job(Job *job, Datum *values, bool *nulls)
 	values[11] = Int64GetDatum(pg_atomic_read_u64(&job->retries));
 	values[12] = count_or_null(&job->lag, JOB_LAG_UNKNOWN, &nulls[12]);
 	values[13] = count_or_null(&job->last_message_at, 0, &nulls[13]);
-	values[14] = text_or_null(error, &nulls[14]);
+	values[14] = text_or_null(error.text, &nulls[14]);
 	nulls[15] = nulls[16] = nulls[14];
-	values[15] = CStringGetTextDatum(unpack_sql_state(sqlstate));
-	values[16] = TimestampTzGetDatum(error_at);
+	values[15] = CStringGetTextDatum(unpack_sql_state(error.sqlstate));
+	values[16] = TimestampTzGetDatum(error.at);
 	values[18] = (Datum) pg_atomic_read_u32(&job->link);
 	nulls[18] = job->pid == 0 || values[18] == LINK_UNKNOWN;
 	values[18] = CStringGetTextDatum(link_state_name((LinkState) values[18]));
@@ -95,13 +90,12 @@ nexus_jobs(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs; i++)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
 	{
-		Job		   *job = &nexus_shared->jobs[i];
 		Datum		values[JOB_COLUMNS];
 		bool		nulls[JOB_COLUMNS];
 
-		if (!job->in_use || job->database != MyDatabaseId)
+		if (job->database != MyDatabaseId)
 			continue;
 		fill_job(job, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -123,11 +117,11 @@ nexus_job_partitions(PG_FUNCTION_ARGS)
 	for (int i = 0; i < NEXUS_MAX_PARTITIONS; i++)
 	{
 		PartitionStat *stat = &nexus_shared->partitions[i];
-		Job		   *job = stat->job >= 0 ? &nexus_shared->jobs[stat->job] : NULL;
+		Job		   *job = partition_stat_job(stat);
 		Datum		values[PARTITION_COLUMNS];
 		bool		nulls[PARTITION_COLUMNS] = {0};
 
-		if (job == NULL || !job->in_use || job->database != MyDatabaseId)
+		if (job == NULL || job->database != MyDatabaseId)
 			continue;
 		values[0] = CStringGetTextDatum(job->name);
 		values[1] = CStringGetTextDatum(stat->topic);

@@ -126,11 +126,9 @@ blocked_look(MemoryContext context)
 {
 	bool		any = false;
 
-	for (int i = 0; i < nexus_max_jobs; i++)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
 	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		if (!job->in_use || job->database != MyDatabaseId || (job->kind != JOB_INGEST && job->kind != JOB_RELAY))
+		if (job->database != MyDatabaseId || (job->kind != JOB_INGEST && job->kind != JOB_RELAY))
 			continue;
 		any = any || pg_atomic_read_u32(&job->long_transaction) != 0;
 		look_at(job, context);

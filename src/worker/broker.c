@@ -25,9 +25,8 @@ publish(const char *bootstrap, const char *cluster)
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
 	strlcpy(nexus_shared->embedded_bootstrap, bootstrap, sizeof(nexus_shared->embedded_bootstrap));
 	strlcpy(nexus_shared->embedded_cluster, cluster, sizeof(nexus_shared->embedded_cluster));
-	for (int i = 0; i < nexus_max_jobs; i++)
-		if (nexus_shared->jobs[i].in_use)
-			job_wake(&nexus_shared->jobs[i]);
+	for (Job *job = job_next(NULL); job; job = job_next(job))
+		job_wake(job);
 	LWLockRelease(nexus_shared->lock);
 }
 

@@ -38,7 +38,7 @@ child_of(Job *job)
 
 	if (children == NULL)
 		children = MemoryContextAllocZero(TopMemoryContext, nexus_max_jobs * sizeof(Child));
-	child = &children[job - nexus_shared->jobs];
+	child = &children[job_index(job)];
 	if (child->generation != job->generation)
 	{
 		if (child->handle)
@@ -60,7 +60,7 @@ worker_register(const Job *job, const char *extra, size_t size, BackgroundWorker
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	worker.bgw_notify_pid = MyProcPid;
-	worker.bgw_main_arg = Int32GetDatum(job - nexus_shared->jobs);
+	worker.bgw_main_arg = Int32GetDatum(job_index(job));
 	strlcpy(worker.bgw_library_name, NEXUS_EXTENSION, sizeof(worker.bgw_library_name));
 	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "nexus_%s_main", job_kind_name(job->kind));
 	snprintf(worker.bgw_type, sizeof(worker.bgw_type), "nexus_kafka %s", job_kind_name(job->kind));
@@ -161,9 +161,8 @@ children_tend(const Parent *parent)
 {
 	long		next = -1;
 
-	for (int i = 0; i < nexus_max_jobs; i++)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
 	{
-		Job		   *job = &nexus_shared->jobs[i];
 		bool		mine;
 		bool		ready;
 		long		due;

@@ -40,8 +40,8 @@ has_jobs(Oid database)
 	bool		any = false;
 
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && !any; i++)
-		any = nexus_shared->jobs[i].in_use && nexus_shared->jobs[i].database == database;
+	for (Job *job = job_next(NULL); job && !any; job = job_next(job))
+		any = job->database == database;
 	LWLockRelease(nexus_shared->lock);
 	return any;
 }

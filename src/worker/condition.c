@@ -56,6 +56,17 @@ static const ConditionKind kinds[JOB_CONDITIONS] = {
 	[CONDITION_REMARK] = {JOB_RUNNING, true, true},
 };
 
+const char *
+job_state_name(JobState state)
+{
+	static const char *const names[] = {
+		"starting", "running", "unreachable", "waiting", "failing", "stopped", "paused", "on_demand",
+		"not_configured", "no_worker"
+	};
+
+	return names[state];
+}
+
 static inline uint32
 bit(JobCondition condition)
 {

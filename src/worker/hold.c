@@ -43,7 +43,7 @@ job_is_held(const Job *job)
 static bool
 has_worker_of(const Job *job, Oid database, const char *pipeline)
 {
-	return job->in_use && job->pid != 0 && job->database == database &&
+	return job->pid != 0 && job->database == database &&
 		(pipeline == NULL || (job->kind == JOB_INGEST && strcmp(job->name, pipeline) == 0));
 }
 
@@ -51,10 +51,8 @@ has_worker_of(const Job *job, Oid database, const char *pipeline)
 static void
 end_workers(Oid database, const char *pipeline)
 {
-	for (int i = 0; i < nexus_max_jobs; i++)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
 	{
-		Job		   *job = &nexus_shared->jobs[i];
-
 		if (!has_worker_of(job, database, pipeline))
 			continue;
 		job->restart_at_once = true;
@@ -68,8 +66,8 @@ has_workers(Oid database, const char *pipeline)
 	bool		any = false;
 
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && !any; i++)
-		any = has_worker_of(&nexus_shared->jobs[i], database, pipeline);
+	for (Job *job = job_next(NULL); job && !any; job = job_next(job))
+		any = has_worker_of(job, database, pipeline);
 	LWLockRelease(nexus_shared->lock);
 	return any;
 }

@@ -102,13 +102,9 @@ count_looking(void)
 {
 	int			n = 0;
 
-	for (int i = 0; i < nexus_max_jobs; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		if (job->in_use && job->kind == JOB_SUPERVISOR && job_get_state(job) == JOB_STARTING)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
+		if (job->kind == JOB_SUPERVISOR && job_get_state(job) == JOB_STARTING)
 			n++;
-	}
 	return n;
 }
 
@@ -199,13 +195,9 @@ may_start(Job *job)
 		return true;
 
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < nexus_max_jobs; i++)
-	{
-		Job		   *other = &nexus_shared->jobs[i];
-
-		if (other != job && other->in_use && other->database == job->database && other->pid == 0)
+	for (Job *other = job_next(NULL); other; other = job_next(other))
+		if (other != job && other->database == job->database && other->pid == 0)
 			job_free(other);
-	}
 	LWLockRelease(nexus_shared->lock);
 	return false;
 }

@@ -24,6 +24,14 @@
 
 static KafkaLink *open_link = NULL;
 
+const char *
+link_state_name(LinkState state)
+{
+	static const char *const names[] = {"unknown", "up", "unreachable", "tls_failed", "not_authenticated"};
+
+	return names[state];
+}
+
 bool
 link_is_embedded(void)
 {

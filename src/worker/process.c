@@ -107,7 +107,7 @@ worker_begin(Datum main_arg, JobKind kind)
 	ConfigReloadPending = true; /* a SIGHUP since the fork was ignored */
 	on_proc_exit(leave_hard_if_needed, 0);
 
-	MyJob = &nexus_shared->jobs[DatumGetInt32(main_arg)];
+	MyJob = job_at(DatumGetInt32(main_arg));
 	if (!attach(MyJob, kind))
 		proc_exit(0);
 	on_shmem_exit(detach, 0);

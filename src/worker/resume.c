@@ -29,14 +29,9 @@ are_resumed(void)
 	bool		all = true;
 
 	LWLockAcquire(nexus_shared->lock, LW_SHARED);
-	for (int i = 0; i < nexus_max_jobs && all; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		if (job->in_use && job->kind == JOB_INGEST && job->database == MyDatabaseId &&
-			name_set_has(pipelines, job->name))
+	for (Job *job = job_next(NULL); job && all; job = job_next(job))
+		if (job->kind == JOB_INGEST && job->database == MyDatabaseId && name_set_has(pipelines, job->name))
 			all = job_get_state(job) != JOB_STARTING && (job->pid == 0 || job->attached == job->definition);
-	}
 	LWLockRelease(nexus_shared->lock);
 	return all;
 }

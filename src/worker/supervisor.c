@@ -263,12 +263,10 @@ reconcile(Wish *wish)
 	bool		room;
 
 	LWLockAcquire(nexus_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < nexus_max_jobs; i++)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
 	{
-		Job		   *job = &nexus_shared->jobs[i];
-
 		/* a replay is its caller's */
-		if (!job->in_use || job->database != MyDatabaseId || job == MyJob || job->kind == JOB_REPLAY)
+		if (job->database != MyDatabaseId || job == MyJob || job->kind == JOB_REPLAY)
 			continue;
 		if (!job->database_name[0])	/* of one that a backend has made */
 			strlcpy(job->database_name, MyJob->database_name, NAMEDATALEN);
@@ -300,14 +298,10 @@ is_mine(const Job *job)
 static bool
 is_ready(const Job *job)
 {
-	for (int i = 0; i < nexus_max_jobs; i++)
-	{
-		Job		   *other = &nexus_shared->jobs[i];
-
-		if (other->in_use && other->database == job->database && other->kind == job->kind && other->pid != 0 &&
+	for (Job *other = job_next(NULL); other; other = job_next(other))
+		if (other->database == job->database && other->kind == job->kind && other->pid != 0 &&
 			other->attached != job->definition && strcmp(other->name, job->name) == 0)
 			return false;
-	}
 	return true;
 }
 

@@ -25,13 +25,9 @@ static bool supervisor_wanted_anyway = false;
 static void
 wake_job(JobKind kind)
 {
-	for (int i = 0; i < nexus_max_jobs; i++)
-	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		if (job->in_use && job->kind == kind && job->database == MyDatabaseId)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
+		if (job->kind == kind && job->database == MyDatabaseId)
 			job_wake(job);
-	}
 }
 
 void
@@ -58,11 +54,9 @@ wake_wanted_relays(void)
 {
 	bool		any_to_start = false;
 
-	for (int i = 0; i < nexus_max_jobs; i++)
+	for (Job *job = job_next(NULL); job; job = job_next(job))
 	{
-		Job		   *job = &nexus_shared->jobs[i];
-
-		if (!job->in_use || job->kind != JOB_RELAY || job->database != MyDatabaseId || !is_wanted(job))
+		if (job->kind != JOB_RELAY || job->database != MyDatabaseId || !is_wanted(job))
 			continue;
 		job_wake(job);
 		any_to_start = any_to_start || (job->pid == 0 && job->name[0]);

@@ -7,7 +7,9 @@
  * the moment. The job stays in shared memory when its worker ends, with its
  * state, its counters and its last error.
  *
- * shmem.c		the table of jobs, counters
+ * shmem.c		the shared memory
+ * jobs.c		the table of jobs, counters, wakes and answers
+ * partition_stats.c	what is known of partitions, for nexus_partitions
  * condition.c	what is amiss with a job, and the state that follows
  * clock.h		the clock that deadlines go by
  * process.c	a worker's life: attaching to its job, waiting, leaving
@@ -143,6 +145,14 @@ typedef struct JobConditions
 	char		reasons[JOB_CONDITIONS][JOB_REASON_SIZE];
 } JobConditions;
 
+/* The last one. Guarded by Job.mutex; written by jobs.c. */
+typedef struct JobError
+{
+	char		text[256];		/* empty: none */
+	int			sqlstate;
+	TimestampTz at;
+} JobError;
+
 typedef struct Job
 {
 	/* written under NexusShared.lock, read under it too */
@@ -167,9 +177,7 @@ typedef struct Job
 
 	slock_t		mutex;			/* guards the fields down to counted_since */
 	JobConditions conditions;
-	char		error[256];
-	int			error_sqlstate;
-	TimestampTz error_at;
+	JobError	error;
 	TimestampTz counted_since;
 
 	pg_atomic_uint64 messages;
@@ -237,9 +245,20 @@ extern NexusShared *nexus_shared;
 
 /* ---- shmem.c ---- */
 extern void shmem_install_hooks(void);
+
+/* ---- jobs.c ---- */
+extern void jobs_init(void);	/* new shared memory */
 extern const char *job_kind_name(JobKind kind);
-extern const char *job_state_name(JobState state);
-extern const char *link_state_name(LinkState state);
+
+/*
+ * The next one in use; after NULL: the first; NULL: no more. Without nexus_shared->lock a job
+ * may become another one any time.
+ */
+extern Job *job_next(const Job *after);
+
+/* Its place in the table, from 0 to nexus_max_jobs - 1; and what is there, in use or not. */
+extern int	job_index(const Job *job);
+extern Job *job_at(int index);
 
 /* The caller holds nexus_shared->lock (create, free: exclusively). */
 extern Job *job_find(JobKind kind, Oid database, const char *name, int part);
@@ -259,13 +278,19 @@ extern Job *job_lookup(JobKind kind, Oid database, const char *name, int part);
 extern List *relays_at_work(MemoryContext context);
 
 extern void job_set_error(Job *job, int sqlstate, const char *message);
+extern void job_get_error(Job *job, JobError *error, TimestampTz *counted_since);
 extern void job_wake(Job *job);
 extern void job_wake_for_call(Job *job);
 extern void job_answer(Job *job, uint64 ticket);
+
+/* ---- partition_stats.c ---- */
+extern void partition_stats_init(void);
 extern PartitionStat *partition_stat(Job *job, const char *topic, int32 partition);
 extern void partition_stats_release(Job *job);
+extern Job *partition_stat_job(const PartitionStat *stat);
 
 /* ---- condition.c ---- */
+extern const char *job_state_name(JobState state);
 
 /* Says so in the log if the job's state changes by it. A condition that is set already may get another reason. */
 extern void job_condition_set(Job *job, JobCondition condition, const char *reason,...) pg_attribute_printf(3, 4);
@@ -515,6 +540,7 @@ extern bool name_set_has(HTAB *set, const char *name);
 extern void make_printable(char *text);
 
 /* ---- link.c ---- */
+extern const char *link_state_name(LinkState state);
 typedef struct KafkaLink
 {
 	KafkaClient *client;

@@ -133,7 +133,7 @@ sub tables_named
 sub names_that_exist
 {
 	my $script = slurp(glob 'sql/nexus_kafka--*.sql');
-	my $states = slurp('src/worker/shmem.c') =~ /job_state_name.*?\{(.*?)\};/s ? $1 : '';
+	my $states = slurp('src/worker/condition.c') =~ /job_state_name.*?\{(.*?)\};/s ? $1 : '';
 
 	return (
 		function => to_set($script =~ /^CREATE FUNCTION \@extschema\@\.(\w+)/mg),
