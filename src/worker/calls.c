@@ -117,21 +117,27 @@ find_slot(MonoTime deadline)
 	}
 }
 
-/* Where the request is to be written; NULL: all slots are taken. */
+/*
+ * Where the request is to be written; NULL: all slots are taken. What may fail, as for want
+ * of memory for a segment, comes before the slot is taken: nothing would give it back.
+ */
 char *
 call_begin(CallKind kind, Oid database, const char *connection, Size size, MonoTime deadline)
 {
 	static bool registered = false;
+	dsm_segment *segment = size > CALL_REQUEST_SIZE ? dsm_create(size, 0) : NULL;
 	Call	   *call;
 
+	Assert(my_call == NULL);
 	if (!registered)
 		before_shmem_exit(give_up_at_exit, 0);
 	registered = true;
-	if (my_call)
-		(void) give_up();		/* an error came between, as when there was no room for a segment */
 	call = find_slot(deadline);
 	if (call == NULL)
+	{
+		call_unmap(segment);
 		return NULL;
+	}
 	my_call = call;
 	call->kind = kind;
 	call->database = database;
@@ -139,13 +145,9 @@ call_begin(CallKind kind, Oid database, const char *connection, Size size, MonoT
 	call->generation++;
 	call->latch = MyLatch;
 	call->size = size;
-	call->handle = DSM_HANDLE_INVALID;
-	call->segment = NULL;
-	if (size <= sizeof(call->request))
-		return call->request;
-	call->segment = dsm_create(size, 0);
-	call->handle = dsm_segment_handle(call->segment);
-	return dsm_segment_address(call->segment);
+	call->handle = segment ? dsm_segment_handle(segment) : DSM_HANDLE_INVALID;
+	call->segment = segment;
+	return segment ? dsm_segment_address(segment) : call->request;
 }
 
 static void
