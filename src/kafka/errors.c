@@ -6,12 +6,25 @@
 
 #include <stdio.h>
 
+/*
+ * The broker's words, the resolver's and file names may be in any encoding, and go into the
+ * log, tables and answers of databases with others. ASCII is text in each of them.
+ */
+static void
+make_ascii(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char) *text > '~')
+			*text = '?';
+}
+
 void
 kafka_failure_set(KafkaFailure *failure, int code, const char *text)
 {
 	failure->code = code;
 	snprintf(failure->name, sizeof(failure->name), "%s", rd_kafka_err2name(code));
 	snprintf(failure->text, sizeof(failure->text), "%s", text ? text : rd_kafka_err2str(code));
+	make_ascii(failure->text);
 }
 
 /*

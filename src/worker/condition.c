@@ -76,10 +76,26 @@ bit(JobCondition condition)
 void
 copy_clipped(char *to, const char *from, int size)
 {
-	int			len = pg_mbcliplen(from, strlen(from), size - 1);
+	int			whole = strlen(from);
+	int			len = Min(pg_mbcliplen(from, whole, size - 1), whole);	/* it may end within a character */
 
 	memcpy(to, from, len);
 	to[len] = '\0';
+}
+
+void
+make_valid(char *text)
+{
+	for (;;)
+	{
+		int			len = strlen(text);
+		int			valid = pg_encoding_verifymbstr(GetDatabaseEncoding(), text, len);
+
+		if (valid == len)
+			return;
+		text[valid] = '?';
+		text += valid + 1;
+	}
 }
 
 /* JOB_CONDITIONS: none. The caller holds the mutex. */
@@ -219,6 +235,7 @@ job_get_reason(Job *job, char reason[JOB_REASON_SIZE], TimestampTz *since)
 	if (since)
 		*since = job->conditions.since;
 	SpinLockRelease(&job->mutex);
+	make_valid(reason);
 	return state;
 }
 

@@ -315,6 +315,7 @@ job_get_error(Job *job, JobError *error, TimestampTz *counted_since)
 	*error = job->error;
 	*counted_since = job->counted_since;
 	SpinLockRelease(&job->mutex);
+	make_valid(error->text);
 }
 
 void

@@ -314,6 +314,12 @@ extern bool job_is_hopeless(Job *job);
 /* As much as fits, without half a character at the end. */
 extern void copy_clipped(char *to, const char *from, int size);
 
+/*
+ * For who reads: settings and files have bytes in any encoding, which are no text in this
+ * database's. Such a byte is a question mark.
+ */
+extern void make_valid(char *text);
+
 /* ---- asking.c ---- */
 
 /* When the timeout, which must not be negative, ends; raises 22023. */

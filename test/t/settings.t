@@ -39,6 +39,17 @@ state_ok('unreachable', 'accepts connections but does not answer', 'a port that 
 $node->reconfigure('nexus_kafka.bootstrap_servers' => 'not a host:xx');
 state_ok('unreachable', 'Failed to resolve%not a host', 'not a host at all');
 
+# What is no text in the database's encoding, here a word in LATIN1 and half a character
+# of UTF-8, could be neither converted for a client nor dumped.
+$node->reconfigure('nexus_kafka.bootstrap_servers' => "k\xfcche.invalid:1,ca\xc3.invalid:1");
+$node->wait_for_query('postgres', <<'END');
+SELECT count(reason) > 1 AND bool_and(reason LIKE '%k?che.invalid:1,ca?.invalid:1%'
+	AND convert_from(convert_to(concat(reason, last_error), 'UTF8'), 'UTF8') ~ 'resolve')
+FROM nexus_status
+END
+pass('bytes of another encoding are question marks in nexus_status');
+like($node->safe_psql('postgres', 'SELECT nexus_health()::text::jsonb'), qr/unhealthy/, 'and nexus_health is JSON');
+
 $node->reconfigure('nexus_kafka.bootstrap_servers' => '');
 state_ok('not_configured', 'nexus_kafka.bootstrap_servers', 'bootstrap_servers emptied');
 

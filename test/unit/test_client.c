@@ -53,6 +53,15 @@ test_fates(void)
 }
 
 static void
+test_words_of_others(void)
+{
+	KafkaFailure failure;
+
+	kafka_failure_set(&failure, RD_KAFKA_RESP_ERR__RESOLVE, "k\xfc" "che, caf\xc3\xa9, \x7f~");
+	is_string(failure.text, "k?che, caf??, ?~", "what isn't ASCII is a question mark, whatever its encoding");
+}
+
+static void
 explains(int code, const char *reason, KafkaTrouble trouble, const char *words)
 {
 	KafkaFailure failure;
@@ -391,6 +400,7 @@ main(void)
 	test_settings();
 	test_fates();
 	test_complaints();
+	test_words_of_others();
 	test_questions();
 	test_questions_at_once();
 	test_assigned_again();
