@@ -18,20 +18,6 @@
 PG_FUNCTION_INFO_V1(nexus_flush);
 PG_FUNCTION_INFO_V1(nexus_consume);
 
-/* Just after CREATE EXTENSION it is on its way; in a database that is paused as a whole none comes: NULL. */
-static Job *
-wait_for_job(JobKind kind, const char *name, int part, MonoTime deadline)
-{
-	Job		   *job;
-
-	while ((job = job_lookup(kind, MyDatabaseId, name, part)) == NULL && mono_now() < deadline)
-	{
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(10000);
-	}
-	return job;
-}
-
 static bool
 flush(Job *relay, MonoTime deadline)
 {
@@ -90,7 +76,7 @@ flush_connection(const char *connection, MonoTime deadline)
 	if (state != JOB_RUNNING && state != JOB_WAITING && !has_rows(connection))
 		return true;
 	if (relay == NULL)
-		relay = wait_for_job(JOB_RELAY, connection, 0, deadline);
+		relay = worker_await_job(JOB_RELAY, connection, 0, deadline);
 	return relay && flush(relay, deadline);
 }
 
@@ -144,7 +130,7 @@ consume_all(const Pipeline *pipeline, MonoTime deadline, bool *missing)
 	for (int part = 0; part < pipeline->workers; part++)
 	{
 		Job		   *job = pipeline->on_demand ? job_demand(pipeline->name, part)
-			: wait_for_job(JOB_INGEST, pipeline->name, part, deadline);
+			: worker_await_job(JOB_INGEST, pipeline->name, part, deadline);
 
 		*missing = job == NULL;
 		if (*missing || !request_and_wait(job, deadline))
@@ -180,8 +166,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 
 	/* what was committed here before the call goes to the topic first */
 	half_time = mono_now() + (deadline - mono_now()) / 2;
-	relay = pipeline->connection ? job_lookup(JOB_RELAY, MyDatabaseId, pipeline->connection, 0)
-		: wait_for_job(JOB_RELAY, "", 0, half_time);
+	relay = worker_await_job(JOB_RELAY, pipeline->connection ? pipeline->connection : "", 0, half_time);
 	if (relay && may_publish(job_get_state(relay)))
 		(void) request_and_wait(relay, half_time);
 

@@ -69,7 +69,7 @@ call(const char *function, CallKind kind, const char *connection, const char *re
 	char	   *to;
 
 	worker_check_possible(function);
-	worker = job_lookup(JOB_RELAY, MyDatabaseId, connection, 0);
+	worker = worker_await_job(JOB_RELAY, connection, 0, deadline);
 	if (worker == NULL && connection[0])
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE),
@@ -78,7 +78,7 @@ call(const char *function, CallKind kind, const char *connection, const char *re
 	if (embedded)
 	{
 		connection = "";
-		worker = job_lookup(JOB_BROKER, database, connection, 0);
+		worker = worker_await_job(JOB_BROKER, connection, 0, deadline);
 	}
 	if (worker && (to = call_begin(kind, database, connection, size, deadline)) != NULL)
 	{

@@ -288,7 +288,7 @@ publish_now(const Message *message, Interval *timeout)
 
 	worker_check_possible("nexus_produce_now");
 	deadline = worker_deadline(timeout);
-	relay = job_lookup(JOB_RELAY, MyDatabaseId, message->connection, 0);
+	relay = worker_await_job(JOB_RELAY, message->connection, 0, deadline);
 	if (relay == NULL ||
 		(to = call_begin(CALL_PRODUCE, MyDatabaseId, message->connection, request_size(&request), deadline)) == NULL)
 	{

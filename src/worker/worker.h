@@ -23,7 +23,7 @@
  * wake.c		waking a worker, at once or when the transaction commits
  * resume.c		waiting for what nexus_resume() sets going
  * names.c		sets of names, and how a name looks in a line of the log
- * asking.c		may a backend ask a worker, and until when
+ * asking.c		may a backend ask a worker, until when, and which
  * calls.c		calls from backends to the relay
  * new_topic.c	a topic that is to be made, as a call has it
  * link.c		a worker's connection to Kafka, and whether it is up
@@ -327,6 +327,9 @@ extern MonoTime worker_deadline(Interval *timeout);
 
 /* Raises 55000 where no worker can run at all: not preloaded, a standby. */
 extern void worker_check_possible(const char *function);
+
+/* The job that is to be asked; NULL: there is none, or not in time. */
+extern Job *worker_await_job(JobKind kind, const char *name, int part, MonoTime deadline);
 
 /* ---- calls.c ---- */
 
