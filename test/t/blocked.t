@@ -63,10 +63,10 @@ $node->wait_rows('postgres', 'nexus_outbox', 0);
 # ---- what the supervisor was woken for while it waited for a lock isn't lost
 
 $node->safe_psql('postgres', 'CREATE TABLE late (n int)');
+$node->safe_psql('postgres', 'SELECT nexus_resume()');    # answers when the supervisor has looked: nothing else is left to be woken for
 $holder->query_safe('BEGIN');
 $holder->query_safe('LOCK TABLE nexus_pipelines');
 $holder->query_safe(q(SELECT nexus_create_pipeline('late', 'late', 'INSERT INTO late SELECT 1 FROM nexus_messages()')));
-sleep 2;						# by now the supervisor has nothing left to do but to be woken
 $node->safe_psql('postgres', 'SELECT nexus_resume()');
 $node->wait_for_query('postgres', q(SELECT count(*) FROM pg_stat_activity
 	WHERE backend_type = 'nexus_kafka supervisor' AND wait_event_type = 'Lock'), 1);
