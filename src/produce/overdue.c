@@ -5,7 +5,8 @@
  * With too few replicas in sync, or with a partition's leader gone while other
  * brokers are there, librdkafka tries again by itself for as long as it takes, and
  * tells nobody. So if anything has been in flight for too long without an
- * acknowledgement of its partition, nexus_status says so.
+ * acknowledgement of its partition, nexus_status says so, until that has come. Meanwhile
+ * the connection may go and come again, which acknowledges nothing.
  */
 #include "nexus_kafka.h"
 
@@ -14,6 +15,7 @@
 #define OVERDUE_MS	10000
 
 static MonoTime watched;			/* the progress that is waited on */
+static bool reported;			/* with a broker there, whose complaints it has */
 
 static MonoTime
 overdue_at(const Relay *relay)
@@ -23,10 +25,13 @@ overdue_at(const Relay *relay)
 	return mono_after_ms(relay->window.oldest, OVERDUE_MS);
 }
 
+/* Of the time without a broker link.c has more to say, before this. */
 static void
 report(Relay *relay)
 {
-	const KafkaFailure *last = kafka_client_last_failure(relay->link.client);
+	const KafkaFailure *last = relay->link.reachable ? kafka_client_last_failure(relay->link.client) : NULL;
+
+	reported = relay->link.reachable;
 
 	job_condition_set(MyJob, CONDITION_UNACKNOWLEDGED,
 					  "a broker answers, but messages sent %d s ago are not acknowledged: too few replicas in sync or no leader, see nexus_topics()%s%s",
@@ -43,13 +48,13 @@ overdue_watch(Relay *relay)
 		kafka_client_forget_failure(relay->link.client);	/* what was complained of before is over */
 		watched = at;
 	}
-	if (at == 0 || mono_now() < at || !relay->link.reachable)
+	if (at == 0 || mono_now() < at)
 		job_condition_clear(MyJob, CONDITION_UNACKNOWLEDGED);
-	else if (!job_condition_is_set(MyJob, CONDITION_UNACKNOWLEDGED))
+	else if (!job_condition_is_set(MyJob, CONDITION_UNACKNOWLEDGED) || (relay->link.reachable && !reported))
 		report(relay);
 }
 
-/* When to look again; what is overdue and can't be reported is when something else changes. */
+/* When to look again; what is overdue by then is reported, and changes by an answer only. */
 MonoTime
 overdue_next_look(const Relay *relay)
 {
