@@ -35,7 +35,7 @@ my %settings = (
 	synchronous_commit => 'on');
 
 open(STDERR, '>&', $errors) or die "dup: $!";
-my $kafka = NexusKafka::Broker->new;
+my $kafka = NexusKafka::Broker->new(flags => []);
 my $node = NexusKafka::Cluster->make('bench', bootstrap => $kafka->bootstrap, fsync => 1, conf => \%settings);
 
 $answers->autoflush(1);
@@ -64,7 +64,7 @@ my %commands = (
 	far => sub {
 		my ($topic, $ms) = @_;
 
-		$far = NexusKafka::Broker->new(start => 0);
+		$far = NexusKafka::Broker->new(start => 0, flags => []);
 		my $port = way_to($far->bootstrap, $ms);
 		$far->configure('advertised.listeners' => "PLAINTEXT://127.0.0.1:$port");
 		$far->start;

@@ -153,6 +153,6 @@ provide_kafka() {
 	jars=$("$tree/test/kafka/fetch")
 	library=$("$tree/test/kafka/fetch-librdkafka")
 	export NEXUS_KAFKA_CACHE=$work/cache
-	mkdir "$NEXUS_KAFKA_CACHE"
+	as_user mkdir "$NEXUS_KAFKA_CACHE"
 	cp -r "$jars" "$library" "$NEXUS_KAFKA_CACHE"
 }

@@ -30,9 +30,13 @@ my $stop_timeout = 60;
 # User and password of the SASL_SSL listener.
 use constant { SASL_USERNAME => 'key', SASL_PASSWORD => 'hidden-8c41f07e' };
 
+# What compiles less; most brokers here live for half a minute.
+my @soon_up = ('-XX:TieredStopAtLevel=1');
+
 my @brokers;
 
-# Options: conf => { property => value, … }, heap ('512m'), flags => [ of the JVM, … ], start => 0. Of a node among
+# Options: conf => { property => value, … }, heap ('512m'), flags => [ of the JVM, … ] (by default such
+# that it is soon up; []: such that it is fast in the long run), start => 0. Of a node among
 # others: node_id (1), voters (itself), controller_port, and the first of them as "join",
 # whose cluster id and certificate it has too.
 sub new
@@ -44,7 +48,7 @@ sub new
 	my $self = bless {
 		dir => $dir,
 		log_file => _log_file($dir),
-		flags => [ '-Xmx' . ($opt{heap} // '512m'), @{ $opt{flags} // [] } ],
+		flags => [ '-Xmx' . ($opt{heap} // '512m'), @{ $opt{flags} // \@soon_up } ],
 		conf => $opt{conf} // {},
 		node_id => $node_id,
 		voters => $opt{voters} // "$node_id\@127.0.0.1:$controller_port",
@@ -82,6 +86,8 @@ sub sasl_properties
 		'sasl.mechanism=PLAIN', 'sasl.username=' . SASL_USERNAME, 'sasl.password=' . SASL_PASSWORD,
 		'ssl.ca.location=' . $self->ca_file, '';
 }
+
+sub add_flags { my ($self, @flags) = @_; return push @{ $self->{flags} }, @flags }
 
 sub log_file { return $_[0]{log_file} }
 sub pid { return $_[0]{pid} }
@@ -245,7 +251,7 @@ sub java_command
 {
 	my ($self, @args) = @_;
 
-	return ($self->_java('-XX:TieredStopAtLevel=1'), @args);
+	return ($self->_java(@soon_up), @args);
 }
 
 # Runs kcat against the broker; options as for java().
@@ -277,11 +283,18 @@ sub produce
 	return;
 }
 
+# Kafka's classes as the JVM has them in memory, which _java() begins with if they are there;
+# and what has a broker write them when it ends (test/kafka/archive).
+sub class_archive { return $_[0]{classpath} =~ s{/\*$}{.jsa}r }
+sub archiving_flag { return '-XX:ArchiveClassesAtExit=' . $_[0]->class_archive }
+
 sub _java
 {
 	my ($self, @flags) = @_;
+	my $archive = $self->class_archive;
 
-	return ('java', '-XX:+UseSerialGC', '-XX:-UsePerfData', @flags,
+	return ('java', '-XX:+UseSerialGC', '-XX:-UsePerfData', '-Xlog:cds=off',
+		(-e $archive ? "-XX:SharedArchiveFile=$archive" : ()), @flags,
 		"-Dlog4j2.configurationFile=$recipe/log4j2.properties", '-cp', $self->{classpath});
 }
 

@@ -29,7 +29,7 @@ my %conf = (
 	'transaction.state.log.min.isr' => 2);
 
 # Options: conf => { property => value, … }; node_conf => a sub that has a node's own ones;
-# heap, flags => [ of the JVM, … ]: by default small and soon up, for three share a small machine.
+# heap (small: three share a machine), flags as for a Broker.
 sub new
 {
 	my ($class, %opt) = @_;
@@ -45,7 +45,7 @@ sub new
 			voters => join(',', map { "$_\@127.0.0.1:$ports[$_ - 1]" } 1 .. $nodes),
 			join => $self->{nodes}[0],
 			heap => $opt{heap} // '256m',
-			flags => $opt{flags} // ['-XX:TieredStopAtLevel=1'],
+			flags => $opt{flags},
 			conf => { %conf, %{ $opt{conf} // {} } });
 	}
 	if ($opt{node_conf})
