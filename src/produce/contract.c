@@ -2,8 +2,8 @@
  * contract.c
  *		The prospect message: what it must be, and what is added to it.
  *
- * The contract is that of the system which this extension replaces; README.md
- * has it. What producers must keep to is checked by contract_check_payload();
+ * The contract is that of the system which this extension replaces;
+ * docs/prospects.md has it. What producers must keep to is checked by contract_check_payload();
  * what the pipeline takes is a little more, since older producers checked less.
  */
 #include "nexus_kafka.h"

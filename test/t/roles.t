@@ -1,4 +1,4 @@
-# The roles of the README's section "Rights": its own grants are carried out, and each
+# The roles of docs/rights.md: its own grants are carried out, and each
 # role can do what it is for and nothing else. Nobody gets anything by being there.
 use strict;
 use warnings;
@@ -37,10 +37,10 @@ WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'nexus_kafka') 
 END
 cmp_ok(sql('SELECT count(*) FROM pg_proc WHERE proname ~ \'^nexus_\''), '>', 20, 'there are functions');
 
-my ($section) = slurp_file('README.md') =~ /^## Rights\n(.*?)^## /ms;
+my ($section) = slurp_file('docs/rights.md') =~ /^## Grants\n(.*?)^## /ms;
 my @examples = $section =~ /^```sql\n(.*?)^```/msg;
 sql(grep { !/run_as/ } @examples);
-cmp_ok(scalar @examples, '>', 5, 'the README has grants');
+cmp_ok(scalar @examples, '>', 5, 'docs/rights.md has grants');
 
 # What there is to see and to steer: a pipeline with a dead letter.
 sql('CREATE TABLE numbers (n integer)',
