@@ -19,7 +19,6 @@
 #include "utils/syscache.h"
 
 #include "admin/pipeline.h"
-#include "admin/request.h"
 #include "compat.h"
 #include "guard/guard.h"
 #include "worker/worker.h"

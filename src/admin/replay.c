@@ -18,7 +18,6 @@
 #include "utils/builtins.h"
 
 #include "admin/pipeline.h"
-#include "admin/request.h"
 #include "ingest/ingest.h"
 
 PG_FUNCTION_INFO_V1(nexus_replay);

@@ -13,7 +13,8 @@
 #include "utils/timestamp.h"
 
 #include "admin/pipeline.h"
-#include "admin/request.h"
+#include "catalog/tables.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(nexus_flush);
 PG_FUNCTION_INFO_V1(nexus_consume);
@@ -89,7 +90,7 @@ nexus_flush(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	worker_check_possible("nexus_flush");
-	if (request_database_is_halted())
+	if (worker_database_is_halted())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("nexus_flush() can't be used here: %s", HALTED_REASON)));
@@ -159,7 +160,7 @@ nexus_consume(PG_FUNCTION_ARGS)
 
 	pipeline = pipeline_find(name);
 	worker_check_possible("nexus_consume");
-	if (request_database_is_halted())
+	if (worker_database_is_halted())
 		return answer("{\"status\":\"error\",\"error\":\"paused: " HALTED_REASON "\"}");
 	if (pipeline->paused)
 		return answer("{\"status\":\"error\",\"error\":\"paused: see nexus_status\"}");

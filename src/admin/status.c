@@ -14,8 +14,9 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "admin/request.h"
+#include "catalog/tables.h"
 #include "compat.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(nexus_jobs);
 PG_FUNCTION_INFO_V1(nexus_job_partitions);
@@ -165,7 +166,7 @@ what_halts(const char **reason)
 		state = "standby";
 		*reason = "this server is a standby; it goes on when it is promoted";
 	}
-	else if (request_database_is_halted())
+	else if (worker_database_is_halted())
 	{
 		state = "paused";
 		*reason = HALTED_REASON;

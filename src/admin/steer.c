@@ -14,7 +14,6 @@
 #include "utils/timestamp.h"
 
 #include "admin/pipeline.h"
-#include "admin/request.h"
 #include "ingest/ingest.h"
 #include "worker/worker.h"
 

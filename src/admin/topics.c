@@ -131,7 +131,7 @@ check_config(Jsonb *config)
 Datum
 nexus_create_topic(PG_FUNCTION_ARGS)
 {
-	StringInfoData request;
+	char	   *request;
 	char	   *topic;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(4))
@@ -148,18 +148,11 @@ nexus_create_topic(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("partitions and replication_factor must be at least 1")));
 
-	initStringInfo(&request);
-	appendStringInfo(&request, "{\"topic\":\"%s\",\"partitions\":%d,\"replicationFactor\":%d", topic, PG_GETARG_INT32(1),
-					 PG_ARGISNULL(2) ? -1 : PG_GETARG_INT32(2));
 	if (!PG_ARGISNULL(3))
-	{
-		Jsonb	   *config = PG_GETARG_JSONB_P(3);
-
-		check_config(config);
-		appendStringInfo(&request, ",\"config\":%s", JsonbToCString(NULL, &config->root, VARSIZE(config)));
-	}
-	appendStringInfoChar(&request, '}');
-	call("nexus_create_topic", CALL_CREATE_TOPIC, connection_argument(fcinfo, 5), request.data, request.len + 1,
+		check_config(PG_GETARG_JSONB_P(3));
+	request = new_topic_request(topic, PG_GETARG_INT32(1), PG_ARGISNULL(2) ? -1 : PG_GETARG_INT32(2),
+								PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3));
+	call("nexus_create_topic", CALL_CREATE_TOPIC, connection_argument(fcinfo, 5), request, strlen(request) + 1,
 		 PG_GETARG_INTERVAL_P(4));
 	PG_RETURN_VOID();
 }

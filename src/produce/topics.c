@@ -33,7 +33,7 @@ topics_take_call(Relay *relay, Call *call)
 	request = call_map(call, &segment);
 	if (request && call->kind == CALL_CREATE_TOPIC)
 	{
-		topic = call_new_topic(request);
+		topic = new_topic_of_request(request);
 		question.create = &topic;
 	}
 	call_unmap(segment);

@@ -55,7 +55,7 @@ serve_calls(MemoryContext context)
 
 		if (request && call->kind == CALL_CREATE_TOPIC)
 		{
-			topic = call_new_topic(request);
+			topic = new_topic_of_request(request);
 			(void) kafka_embedded_create_topic(broker, topic.name, topic.partitions, &answer.failure);
 		}
 		else

@@ -333,10 +333,3 @@ job_wake_for_call(Job *job)
 	if (pg_atomic_add_fetch_u64(&job->calls, 1) >= pg_atomic_read_u64(&job->calls_wanted))
 		set_latch(job->latch);
 }
-
-void
-job_answer(Job *job, uint64 ticket)
-{
-	pg_atomic_write_u64(&job->answered, ticket);
-	ConditionVariableBroadcast(&job->answered_cv);
-}

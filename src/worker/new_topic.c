@@ -2,6 +2,8 @@
  * new_topic.c
  *		A topic that is to be made, as a call's request has it: a JSON object with
  *		topic, partitions, replicationFactor and config.
+ *
+ * The backend has seen to the topic's name, and that config has names and strings.
  */
 #include "nexus_kafka.h"
 
@@ -11,6 +13,20 @@
 #include "utils/numeric.h"
 
 #include "worker/worker.h"
+
+char *
+new_topic_request(const char *topic, int partitions, int replication_factor, Jsonb *config)
+{
+	StringInfoData request;
+
+	initStringInfo(&request);
+	appendStringInfo(&request, "{\"topic\":\"%s\",\"partitions\":%d,\"replicationFactor\":%d", topic, partitions,
+					 replication_factor);
+	if (config)
+		appendStringInfo(&request, ",\"config\":%s", JsonbToCString(NULL, &config->root, VARSIZE(config)));
+	appendStringInfoChar(&request, '}');
+	return request.data;
+}
 
 static JsonbValue *
 field(Jsonb *object, const char *name)
@@ -26,7 +42,6 @@ number(Jsonb *object, const char *name, int none)
 	return v && v->type == jbvNumeric ? numeric_int4_opt_error(v->val.numeric, NULL) : none;
 }
 
-/* Of names and strings; nexus_create_topic has seen to that. */
 static KafkaSetting *
 settings_of(Jsonb *request, size_t *n)
 {
@@ -50,9 +65,8 @@ settings_of(Jsonb *request, size_t *n)
 	return settings;
 }
 
-/* Raises for what is no such request. */
 KafkaNewTopic
-call_new_topic(const char *request)
+new_topic_of_request(const char *request)
 {
 	Jsonb	   *object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(request)));
 	JsonbValue *name = field(object, "topic");

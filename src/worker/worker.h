@@ -23,9 +23,9 @@
  * wake.c		waking a worker, at once or when the transaction commits
  * resume.c		waiting for what nexus_resume() sets going
  * names.c		sets of names, and how a name looks in a line of the log
- * asking.c		may a backend ask a worker, until when, and which
+ * request.c	a backend asks a worker: may it, until when, and which; tickets
  * calls.c		calls from backends to the relay
- * new_topic.c	a topic that is to be made, as a call has it
+ * new_topic.c	a topic that is to be made, as a call has it, to and fro
  * link.c		a worker's connection to Kafka, and whether it is up
  * connections.c	which connections have a name
  * synchronous.c	is a commit on disk, here and on the synchronous standbys
@@ -48,6 +48,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 #include "utils/hsearch.h"
+#include "utils/jsonb.h"
 #include "utils/palloc.h"
 
 #include "compat.h"
@@ -281,7 +282,6 @@ extern void job_set_error(Job *job, int sqlstate, const char *message);
 extern void job_get_error(Job *job, JobError *error, TimestampTz *counted_since);
 extern void job_wake(Job *job);
 extern void job_wake_for_call(Job *job);
-extern void job_answer(Job *job, uint64 ticket);
 
 /* ---- partition_stats.c ---- */
 extern void partition_stats_init(void);
@@ -320,7 +320,12 @@ extern void copy_clipped(char *to, const char *from, int size);
  */
 extern void make_valid(char *text);
 
-/* ---- asking.c ---- */
+/* ---- request.c ---- */
+
+#define HALTED_REASON	"this database was restored from a dump or copied from another: nexus_resume() makes it run"
+
+/* Restored from a dump, or copied: nothing runs here (HALTED_REASON). */
+extern bool worker_database_is_halted(void);
 
 /* When the timeout, which must not be negative, ends; raises 22023. */
 extern MonoTime worker_deadline(Interval *timeout);
@@ -330,6 +335,12 @@ extern void worker_check_possible(const char *function);
 
 /* The job that is to be asked; NULL: there is none, or not in time. */
 extern Job *worker_await_job(JobKind kind, const char *name, int part, MonoTime deadline);
+
+/* Asks the job's worker; false if the time passed, or nobody does the job any more. */
+extern bool request_and_wait(Job *job, MonoTime deadline);
+
+/* The worker: what was asked for till that ticket is done. */
+extern void job_answer(Job *job, uint64 ticket);
 
 /* ---- calls.c ---- */
 
@@ -410,8 +421,9 @@ extern void calls_answer_left_over(const CallAnswer *answer);
 
 /* ---- new_topic.c ---- */
 
-/* Of a CALL_CREATE_TOPIC; in the current context. */
-extern KafkaNewTopic call_new_topic(const char *request);
+/* The request of a CALL_CREATE_TOPIC, and what it asks for; in the current context. replication_factor -1: the broker's default. */
+extern char *new_topic_request(const char *topic, int partitions, int replication_factor, Jsonb *config);
+extern KafkaNewTopic new_topic_of_request(const char *request);
 
 /* ---- process.c ---- */
 extern Job *MyJob;

@@ -1,13 +1,36 @@
 /*
- * asking.c
- *		May a backend ask a worker for something, until when does it wait, and whom does it ask?
+ * request.c
+ *		A backend asks a worker for something, and waits for it: may it, until when, and whom
+ *		does it ask? Requests that carry something, and what they bring back: calls.c.
+ *
+ * A backend takes a ticket, wakes the worker, and sleeps until the worker has answered that
+ * ticket or a later one. Nothing is left behind by one that is cancelled or killed: the
+ * worker answers numbers, not backends.
  */
 #include "nexus_kafka.h"
 
 #include "access/xlog.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
+#include "pgstat.h"
 
+#include "catalog/tables.h"
 #include "worker/worker.h"
+
+#define RECHECK_MS	500			/* for a job that ends or stops meanwhile */
+
+/* ---- may it ---- */
+
+bool
+worker_database_is_halted(void)
+{
+	bool		ours;
+
+	SPI_connect();
+	ours = catalog_identity_is_ours();
+	SPI_finish();
+	return !ours;
+}
 
 MonoTime
 worker_deadline(Interval *timeout)
@@ -92,4 +115,40 @@ worker_await_job(JobKind kind, const char *name, int part, MonoTime deadline)
 		pg_usleep(LOOK_MS * 1000L);
 	}
 	return job;
+}
+
+/* ---- the request, and its answer ---- */
+
+bool
+request_and_wait(Job *job, MonoTime deadline)
+{
+	uint32		generation = job->generation;
+	uint64		ticket = pg_atomic_add_fetch_u64(&job->asked, 1);
+	bool		answered = false;
+
+	job_wake(job);
+	if (job->pid == 0)
+		wake_supervisor();		/* one that runs on demand is started for it */
+	ConditionVariablePrepareToSleep(&job->answered_cv);
+	for (;;)
+	{
+		long		left;
+
+		answered = pg_atomic_read_u64(&job->answered) >= ticket;
+		if (answered || !job->in_use || job->generation != generation || job_is_hopeless(job))
+			break;
+		left = mono_ms_until(deadline);
+		if (left <= 0)
+			break;
+		ConditionVariableTimedSleep(&job->answered_cv, Min(left, RECHECK_MS), PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	return answered;
+}
+
+void
+job_answer(Job *job, uint64 ticket)
+{
+	pg_atomic_write_u64(&job->answered, ticket);
+	ConditionVariableBroadcast(&job->answered_cv);
 }
