@@ -68,6 +68,7 @@ relay_exchange_init(Relay *relay)
 	reader->context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka outgoing", ALLOCSET_DEFAULT_SIZES);
 	reader->outgoing = MemoryContextAlloc(TopMemoryContext, READ_ROWS * sizeof(Outgoing));
 	reader->look_back_ms = LOOK_BACK_MS;
+	reader->last_id = catalog_outbox_id_before_all(MyJob->name);
 	gaps_init(AllocSetContextCreate(TopMemoryContext, "nexus_kafka gaps", ALLOCSET_DEFAULT_SIZES));
 	window_init(&relay->window);
 }
@@ -320,7 +321,41 @@ look_back(Reader *reader)
 	reader->next_look_back = mono_after_ms(now, reader->look_back_ms);
 }
 
-/* ---- the transaction, and after it ---- */
+/* ---- what was read ---- */
+
+const Outgoing *
+relay_next_outgoing(const Relay *relay)
+{
+	const Reader *reader = &relay->reader;
+
+	return reader->next < reader->n ? &reader->outgoing[reader->next] : NULL;
+}
+
+void
+relay_outgoing_done(Relay *relay)
+{
+	Reader	   *reader = &relay->reader;
+
+	if (++reader->next < reader->n)
+		return;
+	reader->n = reader->next = 0;
+	reader->bytes = 0;
+	MemoryContextReset(reader->context);
+}
+
+void
+relay_read_all(Relay *relay)
+{
+	relay->reader.caught_up = false;
+}
+
+void
+relay_read_on(Relay *relay)
+{
+	relay->reader.paused_until = 0;
+}
+
+/* ---- the transaction ---- */
 
 static void
 read_rows(Relay *relay)
@@ -376,37 +411,6 @@ exchange_body(void *arg)
 	exchange->phase = EXCHANGE_DONE;
 }
 
-static void
-forget(Relay *relay, Sent *sent)
-{
-	flush_settle(relay, sent->key.id);
-	in_flight_forget(sent);
-}
-
-static void
-forget_settled(Relay *relay, int refused)
-{
-	Settled    *settled = &relay->settled;
-
-	for (int i = 0; i < settled->n; i++)
-		forget(relay, settled->acknowledged[i]);
-	for (int i = 0; i < refused; i++)
-	{
-		const Refusal *refusal = linitial(settled->refused);
-
-		if (refusal->sent)
-			forget(relay, refusal->sent);
-		settled->refused = list_delete_first(settled->refused);
-	}
-	pg_atomic_fetch_add_u64(&MyJob->messages, settled->n);
-	pg_atomic_fetch_add_u64(&MyJob->rows, settled->n);
-	pg_atomic_fetch_add_u64(&MyJob->dead_letters, refused);
-	pg_atomic_fetch_add_u64(&MyJob->refused, refused);
-	settled->n = 0;
-	if (settled->refused == NIL)
-		MemoryContextReset(settled->refused_context);
-}
-
 bool
 relay_exchange(Relay *relay, bool read)
 {
@@ -416,10 +420,10 @@ relay_exchange(Relay *relay, bool read)
 
 	if (worker_transaction(exchange_body, &exchange, context, &error))
 	{
-		forget_settled(relay, exchange.refused);
+		relay_forget_settled(relay, exchange.refused);
 		pg_atomic_fetch_add_u64(&MyJob->batches, 1);
 		job_condition_clear(MyJob, CONDITION_TRANSACTION_FAILS);
-		relay->retry_at = 0;
+		relay->reader.retry_at = 0;
 		return true;
 	}
 	job_set_error(MyJob, error->sqlerrcode, error->message);
@@ -428,7 +432,7 @@ relay_exchange(Relay *relay, bool read)
 	if (exchange.phase == EXCHANGE_READS)
 		ReThrowError(error);
 	pg_atomic_fetch_add_u64(&MyJob->retries, 1);
-	relay->retry_at = mono_in_ms(AGAIN_MS);
+	relay->reader.retry_at = mono_in_ms(AGAIN_MS);
 	FreeErrorData(error);
 	return false;
 }

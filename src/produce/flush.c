@@ -13,10 +13,7 @@ flush_note_request(Relay *relay)
 	uint64		asked = pg_atomic_read_u64(&MyJob->asked);
 
 	if (relay->flush.ticket == 0 && asked > pg_atomic_read_u64(&MyJob->answered))
-	{
 		relay->flush.new_ticket = asked;
-		relay->read_wanted = true;
-	}
 }
 
 /* A request begins, in the transaction that reads: what is there now, is what it waits for. */
@@ -29,7 +26,7 @@ flush_begin(Relay *relay)
 	relay->flush.new_ticket = 0;
 	relay->flush.mark = catalog_outbox_last_given_id(MyJob->name);
 	relay->flush.unsettled = in_flight_rows_up_to(relay->flush.mark);
-	relay->reader.caught_up = false;
+	relay_read_all(relay);
 	gaps_look_at_all();
 	window_look_at_all();
 }

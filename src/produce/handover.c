@@ -40,7 +40,7 @@
 static int
 in_flight(const Relay *relay)
 {
-	return relay->in_flight + relay->calls.in_flight;
+	return relay->sender.in_flight + relay->calls.in_flight;
 }
 
 static MonoTime
@@ -136,4 +136,10 @@ handover_calls_answered(Relay *relay)
 	MonoTime	now = mono_now();
 
 	relay->handover.comeback_until = now + Min((now - relay->handover.closed_since) / 2, LONGEST_COMEBACK_US);
+}
+
+void
+handover_note_answer(Relay *relay)
+{
+	relay->handover.answered = true;
 }

@@ -114,7 +114,7 @@ admit_and_send(Relay *relay, char *request, int64 ticket, CallAnswer *answer, bo
 	in_flight_forget(sent);
 	if (stale)
 		return admit_and_send(relay, request, ticket, answer, answered);
-	if (result == KAFKA_SEND_FULL && relay->in_flight + relay->calls.in_flight > 0)
+	if (result == KAFKA_SEND_FULL && relay->sender.in_flight + relay->calls.in_flight > 0)
 		return false;
 	if (result == KAFKA_SEND_FULL)
 		kafka_failure_set(&answer->failure, -1, "the message is larger than librdkafka's queue");
@@ -129,7 +129,7 @@ send_call(Relay *relay, Call *call)
 	dsm_segment *segment;
 	char	   *request = call_map(call, &segment);
 	CallAnswer	answer = {0};
-	MemoryContext before = MemoryContextSwitchTo(relay->record_context);
+	MemoryContext before = MemoryContextSwitchTo(relay->sender.record_context);
 	bool		answered = request == NULL;
 	bool		taken = true;
 
@@ -139,7 +139,7 @@ send_call(Relay *relay, Call *call)
 		kafka_failure_set(&answer.failure, -1, "the caller is gone");
 	call_unmap(segment);
 	MemoryContextSwitchTo(before);
-	MemoryContextReset(relay->record_context);
+	MemoryContextReset(relay->sender.record_context);
 	if (answered)
 		call_answer(call, &answer);
 	return taken;
@@ -171,12 +171,18 @@ now_take_calls(Relay *relay)
 		relay->calls.seen = calls;
 }
 
-/* Something was answered: the lane that a call waits for may be free. */
 void
 now_look_again(Relay *relay)
 {
+	relay->calls.seen = 0;
+}
+
+/* Something was answered: the lane that a call waits for may be free. */
+void
+now_look_if_waiting(Relay *relay)
+{
 	if (relay->calls.waits)
-		relay->calls.seen = 0;
+		now_look_again(relay);
 }
 
 void

@@ -20,7 +20,7 @@ static bool reported;			/* with a broker there, whose complaints it has */
 static MonoTime
 overdue_at(const Relay *relay)
 {
-	if (relay->window.oldest == 0 || relay->in_flight == 0)
+	if (relay->window.oldest == 0 || relay->sender.in_flight == 0)
 		return 0;
 	return mono_after_ms(relay->window.oldest, OVERDUE_MS);
 }

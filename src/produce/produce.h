@@ -317,6 +317,10 @@ extern void window_passed(Window *window, int64 id);
 extern MonoTime window_next_pass(const Window *window, MonoTime now);	/* 0: no need */
 
 extern bool window_misses_topic(const Window *window);
+
+/* Topics' partitions are to be asked for; and they are being. */
+extern void window_want_partitions(Window *window);
+extern void window_asks_partitions(Window *window);
 extern void window_take_topics(Window *window, const KafkaAnswer *answer);
 
 /* ---- what the relay's files share ---- */
@@ -345,7 +349,7 @@ typedef struct Reader
 	MemoryContext context;
 	Outgoing   *outgoing;
 	int			n;
-	int			next;			/* send.c */
+	int			next;			/* to be handed over */
 	Size		bytes;
 	XLogRecPtr	flush_to;		/* their commits are safe once all up to it is */
 	TransactionId last_xmin;	/* the last one that was looked up for it in this transaction */
@@ -356,6 +360,7 @@ typedef struct Reader
 	Oid			filenode;		/* of the outbox */
 	MonoTime	next_look_back;
 	int			look_back_ms;
+	MonoTime	retry_at;		/* the transaction failed: not before, 0: it didn't */
 } Reader;
 
 /* send.c: acknowledged and not yet deleted; refused and not yet in the dead letters */
@@ -399,38 +404,26 @@ typedef struct Handover
 	bool		answered;		/* send.c: anything has been since */
 } Handover;
 
-typedef struct Relay
+/* send.c */
+typedef struct Sender
 {
-	KafkaLink	link;
-
-	/* relay.c: what it asks the broker now and then */
-	MonoTime	next_question;
-	MonoTime	next_topics;
-	MonoTime	last_topics;
-	int			look_for_topic_ms;	/* between looks for one that is missing */
-	bool		asked_topics;	/* the one under way: which are there? */
-	int			topic_reloads;	/* worker_reloads when it was asked; nexus_kafka.topic may be another since */
-
-	/* relay.c: when it reads */
-	uint64		wakes_seen;		/* MyJob->wakes when it was last wanted to read */
-	bool		read_wanted;
-	bool		woken;			/* since it has read */
-	MonoTime	next_look;
-	MonoTime	coalesce_until;	/* rows came a moment ago: let some more gather */
-	MonoTime	retry_at;		/* the exchange failed: not before */
-
-	Reader		reader;
-	Window		window;
-	Settled		settled;
-	Flush		flush;
-	Calls		calls;
-	Handover	handover;
-
-	/* send.c */
 	int			in_flight;		/* rows that librdkafka has */
 	MonoTime	unsafe_since;	/* what is read waits for the synchronous standbys, 0: it doesn't */
 	MonoTime	next_safe_look;
 	MemoryContext record_context;	/* reset with each row that is handed over */
+} Sender;
+
+/* Each part is written by the file that is named with it (src/README.md), and read by all. */
+typedef struct Relay
+{
+	KafkaLink	link;
+	Reader		reader;
+	Window		window;
+	Sender		sender;
+	Settled		settled;
+	Flush		flush;
+	Calls		calls;
+	Handover	handover;
 } Relay;
 
 /* ---- exchange.c ---- */
@@ -443,11 +436,24 @@ extern void relay_exchange_init(Relay *relay);
  */
 extern bool relay_exchange(Relay *relay, bool read);
 
+/* The next row to hand over, NULL: none; and that it was. */
+extern const Outgoing *relay_next_outgoing(const Relay *relay);
+extern void relay_outgoing_done(Relay *relay);
+
+/* Not before all was looked at is everything read. */
+extern void relay_read_all(Relay *relay);
+
+/* Something came back: a row that had to wait a moment may be admitted. */
+extern void relay_read_on(Relay *relay);
+
 /* ---- send.c ---- */
 extern void relay_send_init(Relay *relay);
 extern bool relay_has_room(const Relay *relay);
 extern void relay_send(Relay *relay);
 extern void relay_take_deliveries(Relay *relay);
+
+/* The table has what was acknowledged, and the first so many that were refused. */
+extern void relay_forget_settled(Relay *relay, int refused);
 
 /* It is to be a dead letter; sent NULL: the row was never admitted. */
 extern void relay_refuse(Relay *relay, Sent *sent, const OutboxRow *row, const char *error_name, const char *text);
@@ -456,7 +462,8 @@ extern MonoTime relay_next_safe_look(const Relay *relay);	/* 0: no need */
 /* ---- now.c ---- */
 extern void now_take_calls(Relay *relay);
 extern void now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery);
-extern void now_look_again(Relay *relay);
+extern void now_look_again(Relay *relay);	/* at calls that have been looked at */
+extern void now_look_if_waiting(Relay *relay);
 extern void now_answer_left_over(void);
 
 /* ---- handover.c ---- */
@@ -468,6 +475,7 @@ extern MonoTime handover_next_look(const Relay *relay);	/* 0: no need */
 /* So many were handed over; they go to the broker now, unless there is more to read at once. */
 extern void handover_done(Relay *relay, int rows, int calls);
 extern void handover_calls_answered(Relay *relay);
+extern void handover_note_answer(Relay *relay);
 
 /* ---- topics.c ---- */
 extern bool topics_take_call(Relay *relay, Call *call);

@@ -43,6 +43,23 @@ PGDLLEXPORT void nexus_relay_main(Datum arg);
 
 static Relay relay;
 
+/* What it asks the broker now and then, and when it reads. */
+static struct
+{
+	MonoTime	next_question;
+	MonoTime	next_topics;
+	MonoTime	last_topics;
+	int			look_for_topic_ms;	/* between looks for one that is missing */
+	bool		asked_topics;	/* the one under way: which are there? */
+	int			topic_reloads;	/* worker_reloads when it was asked; nexus_kafka.topic may be another since */
+
+	uint64		wakes_seen;		/* MyJob->wakes when it was last wanted to read */
+	bool		read_wanted;
+	bool		woken;			/* since it has read */
+	MonoTime	next_look;
+	MonoTime	coalesce_until;	/* rows came a moment ago: let some more gather */
+}			plan;
+
 /*
  * A broker that hangs tells nothing, so it is asked now and then. By name the broker
  * must not be asked for the topic: it might make it. So topics are looked for among all:
@@ -53,28 +70,28 @@ static bool
 wants_topics(void)
 {
 	if (MyJob->name[0] == '\0' &&
-		(pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || relay.topic_reloads != worker_reloads))
+		(pg_atomic_read_u32(&MyJob->topic) != TOPIC_FOUND || plan.topic_reloads != worker_reloads))
 		return true;
-	return relay.window.wants_partitions || mono_now() >= relay.next_topics ||
-		(window_misses_topic(&relay.window) && mono_now() >= mono_after_ms(relay.last_topics, relay.look_for_topic_ms));
+	return relay.window.wants_partitions || mono_now() >= plan.next_topics ||
+		(window_misses_topic(&relay.window) && mono_now() >= mono_after_ms(plan.last_topics, plan.look_for_topic_ms));
 }
 
 static void
 ask(void)
 {
-	relay.asked_topics = wants_topics();
-	relay.topic_reloads = worker_reloads;
-	relay.next_question = mono_in_ms(LOOK_AT_BROKER_MS);
-	if (relay.asked_topics)
+	plan.asked_topics = wants_topics();
+	plan.topic_reloads = worker_reloads;
+	plan.next_question = mono_in_ms(LOOK_AT_BROKER_MS);
+	if (plan.asked_topics)
 	{
-		relay.last_topics = mono_now();
-		relay.next_topics = mono_after_ms(relay.last_topics, LOOK_AT_TOPICS_MS);
-		relay.look_for_topic_ms = window_misses_topic(&relay.window)
-			? Min(relay.look_for_topic_ms * 2, LONGEST_LOOK_FOR_TOPIC_MS) : LOOK_FOR_TOPIC_MS;
-		relay.window.wants_partitions = false;
+		plan.last_topics = mono_now();
+		plan.next_topics = mono_after_ms(plan.last_topics, LOOK_AT_TOPICS_MS);
+		plan.look_for_topic_ms = window_misses_topic(&relay.window)
+			? Min(plan.look_for_topic_ms * 2, LONGEST_LOOK_FOR_TOPIC_MS) : LOOK_FOR_TOPIC_MS;
+		window_asks_partitions(&relay.window);
 	}
-	if (!kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = relay.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
-		relay.link.next_probe = relay.next_question;	/* no memory */
+	if (!kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = plan.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
+		relay.link.next_probe = plan.next_question;	/* no memory */
 }
 
 static void
@@ -87,8 +104,8 @@ take_answer(const KafkaAnswer *answer)
 	}
 	link_alive(&relay.link);
 	if (link_probation(&relay.link) != 0)
-		relay.next_question = link_probation(&relay.link);
-	if (!relay.asked_topics)
+		plan.next_question = link_probation(&relay.link);
+	if (!plan.asked_topics)
 		return;
 	window_take_topics(&relay.window, answer);
 	if (MyJob->name[0] == '\0')
@@ -99,12 +116,12 @@ static MonoTime
 next_question(void)
 {
 	if (!relay.link.reachable)
-		return relay.next_question;
+		return plan.next_question;
 	if (relay.window.wants_partitions)
-		return Min(relay.next_question, mono_after_ms(relay.last_topics, LOOK_FOR_PARTITIONS_MS));
+		return Min(plan.next_question, mono_after_ms(plan.last_topics, LOOK_FOR_PARTITIONS_MS));
 	if (window_misses_topic(&relay.window))
-		return Min(relay.next_question, mono_after_ms(relay.last_topics, relay.look_for_topic_ms));
-	return relay.next_question;
+		return Min(plan.next_question, mono_after_ms(plan.last_topics, plan.look_for_topic_ms));
+	return plan.next_question;
 }
 
 static void
@@ -128,7 +145,7 @@ watch_link(void)
 static MonoTime
 next_reading(MonoTime now)
 {
-	MonoTime	next = relay.next_look;
+	MonoTime	next = plan.next_look;
 	MonoTime	due = window_next_due(now);
 
 	if (window_next_left(now, NULL))
@@ -140,42 +157,48 @@ next_reading(MonoTime now)
 	return next;
 }
 
+static bool
+reading_is_wanted(void)
+{
+	return plan.read_wanted || relay.flush.new_ticket != 0;
+}
+
 static void
 work(void)
 {
 	MonoTime	now = mono_now();
 	uint64		wakes = pg_atomic_read_u64(&MyJob->wakes);
 	Settled    *settled = &relay.settled;
-	bool		woken = wakes != relay.wakes_seen;
+	bool		woken = wakes != plan.wakes_seen;
 	bool		read;
 	bool		settle_now;
 
-	relay.woken = relay.woken || woken;
+	plan.woken = plan.woken || woken;
 	if (woken || now >= next_reading(now))
-		relay.read_wanted = true;
-	relay.wakes_seen = wakes;
+		plan.read_wanted = true;
+	plan.wakes_seen = wakes;
 	read = relay_has_room(&relay) && now >= relay.reader.paused_until &&
-		(relay.read_wanted || !relay.reader.caught_up);
+		(reading_is_wanted() || !relay.reader.caught_up);
 	settle_now = settled->n >= DELETE_ROWS || settled->refused != NIL ||
-		(settled->n > 0 && (relay.in_flight <= relay.window.stalled || relay.retry_at != 0));
-	if (now < relay.retry_at || (relay.reader.caught_up && now < relay.coalesce_until) || !(read || settle_now))
+		(settled->n > 0 && (relay.sender.in_flight <= relay.window.stalled || relay.reader.retry_at != 0));
+	if (now < relay.reader.retry_at || (relay.reader.caught_up && now < plan.coalesce_until) || !(read || settle_now))
 		return;
 	if (!relay_exchange(&relay, read) || !read)
 		return;
-	relay.read_wanted = false;
+	plan.read_wanted = false;
 	if (relay.reader.n > 0)
-		relay.coalesce_until = mono_after_ms(now, COALESCE_MS);
-	relay.next_look = mono_after_ms(now, gaps_exist() ? LOOK_AT_GAPS_MS : LOOK_AGAIN_MS);
+		plan.coalesce_until = mono_after_ms(now, COALESCE_MS);
+	plan.next_look = mono_after_ms(now, gaps_exist() ? LOOK_AT_GAPS_MS : LOOK_AGAIN_MS);
 	/* something was committed that isn't found: its id may be one that was passed */
-	if (relay.woken && relay.reader.n == 0)
-		relay.next_look = Min(relay.next_look, relay.reader.next_look_back);
-	relay.woken = false;
+	if (plan.woken && relay.reader.n == 0)
+		plan.next_look = Min(plan.next_look, relay.reader.next_look_back);
+	plan.woken = false;
 }
 
 static void
 hand_over(void)
 {
-	int			rows = relay.in_flight;
+	int			rows = relay.sender.in_flight;
 	int			calls = relay.calls.in_flight;
 
 	handover_look(&relay);
@@ -183,7 +206,7 @@ hand_over(void)
 		return;
 	now_take_calls(&relay);
 	relay_send(&relay);
-	handover_done(&relay, relay.in_flight - rows, relay.calls.in_flight - calls);
+	handover_done(&relay, relay.sender.in_flight - rows, relay.calls.in_flight - calls);
 }
 
 /* The earlier one; 0: none. */
@@ -200,17 +223,17 @@ sleep_time(void)
 	MonoTime	next = mono_after_ms(now, LOOK_AGAIN_MS);
 	long		timeout;
 
-	if (relay_has_room(&relay) && relay.retry_at == 0)
+	if (relay_has_room(&relay) && relay.reader.retry_at == 0)
 		next = Max(next_reading(now), relay.reader.paused_until);
 	next = earlier(next, overdue_next_look(&relay));
 	next = earlier(next, handover_next_look(&relay));
 	next = earlier(next, relay_next_safe_look(&relay));
 	next = earlier(next, relay.window.next_look);
-	if (relay.retry_at != 0)
-		next = Min(next, relay.retry_at);
-	else if (relay.reader.caught_up && now < relay.coalesce_until && (relay.read_wanted || relay.settled.n > 0))
-		next = relay.coalesce_until;
-	else if (relay_has_room(&relay) && (relay.read_wanted || !relay.reader.caught_up))
+	if (relay.reader.retry_at != 0)
+		next = Min(next, relay.reader.retry_at);
+	else if (relay.reader.caught_up && now < plan.coalesce_until && (reading_is_wanted() || relay.settled.n > 0))
+		next = plan.coalesce_until;
+	else if (relay_has_room(&relay) && (reading_is_wanted() || !relay.reader.caught_up))
 		next = Min(next, relay.reader.paused_until);
 	if (!kafka_asking(relay.link.client))
 		next = Min(next, next_question());
@@ -230,7 +253,7 @@ relay_last_words(void)
 	MonoTime	until = mono_in_ms(LAST_WORDS_MS);
 
 	SetConfigOption("lock_timeout", "200ms", PGC_USERSET, PGC_S_SESSION);
-	while (relay.in_flight > relay.window.stalled && relay.link.reachable && mono_now() < until)
+	while (relay.sender.in_flight > relay.window.stalled && relay.link.reachable && mono_now() < until)
 	{
 		(void) worker_wait(kafka_client_fd(relay.link.client),
 						   mono_ms_until(until));
@@ -268,9 +291,8 @@ start(void)
 	SetConfigOption("enable_sort", "off", PGC_USERSET, PGC_S_SESSION);
 	relay_exchange_init(&relay);
 	relay_send_init(&relay);
-	relay.reader.last_id = catalog_outbox_id_before_all(MyJob->name);
-	relay.look_for_topic_ms = LOOK_FOR_TOPIC_MS;
-	relay.read_wanted = true;
+	plan.look_for_topic_ms = LOOK_FOR_TOPIC_MS;
+	plan.read_wanted = true;
 	now_answer_left_over();
 }
 

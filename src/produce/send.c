@@ -16,7 +16,6 @@
 
 #include "produce/produce.h"
 
-#define AGAIN_MS			1000	/* after trouble that passes */
 #define FIRST_SETTLED		2000
 #define LONGEST_SAFE_LOOK_MS	10
 #define UNSAFE_MS			1000	/* until it is told that the standbys are waited for */
@@ -26,7 +25,7 @@ relay_send_init(Relay *relay)
 {
 	Settled    *settled = &relay->settled;
 
-	relay->record_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka record", ALLOCSET_DEFAULT_SIZES);
+	relay->sender.record_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka record", ALLOCSET_DEFAULT_SIZES);
 	settled->refused_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka refused", ALLOCSET_SMALL_SIZES);
 	settled->max = FIRST_SETTLED;
 	settled->acknowledged = MemoryContextAlloc(TopMemoryContext, settled->max * sizeof(Sent *));
@@ -124,12 +123,45 @@ note_failed(Relay *relay, Sent *sent, const KafkaFailure *failure, bool alone)
 	}
 }
 
+/* ---- what became of it is in the table ---- */
+
+static void
+forget(Relay *relay, Sent *sent)
+{
+	flush_settle(relay, sent->key.id);
+	in_flight_forget(sent);
+}
+
+void
+relay_forget_settled(Relay *relay, int refused)
+{
+	Settled    *settled = &relay->settled;
+
+	for (int i = 0; i < settled->n; i++)
+		forget(relay, settled->acknowledged[i]);
+	for (int i = 0; i < refused; i++)
+	{
+		const Refusal *refusal = linitial(settled->refused);
+
+		if (refusal->sent)
+			forget(relay, refusal->sent);
+		settled->refused = list_delete_first(settled->refused);
+	}
+	pg_atomic_fetch_add_u64(&MyJob->messages, settled->n);
+	pg_atomic_fetch_add_u64(&MyJob->rows, settled->n);
+	pg_atomic_fetch_add_u64(&MyJob->dead_letters, refused);
+	pg_atomic_fetch_add_u64(&MyJob->refused, refused);
+	settled->n = 0;
+	if (settled->refused == NIL)
+		MemoryContextReset(settled->refused_context);
+}
+
 /* ---- handing over ---- */
 
 bool
 relay_has_room(const Relay *relay)
 {
-	int			in_flight = relay->in_flight + relay->calls.in_flight;
+	int			in_flight = relay->sender.in_flight + relay->calls.in_flight;
 
 	return relay->reader.n == 0 && (relay->link.reachable || in_flight == 0) &&
 		window_has_room(&relay->window, in_flight);
@@ -141,18 +173,18 @@ is_safe(Relay *relay)
 {
 	MonoTime	now = mono_now();
 
-	if (relay->unsafe_since != 0 && now < relay->next_safe_look)
+	if (relay->sender.unsafe_since != 0 && now < relay->sender.next_safe_look)
 		return false;
 	if (commit_is_safe(relay->reader.flush_to))
 	{
-		relay->unsafe_since = 0;
+		relay->sender.unsafe_since = 0;
 		job_condition_clear(MyJob, CONDITION_NOT_REPLICATED);
 		return true;
 	}
-	if (relay->unsafe_since == 0)
-		relay->unsafe_since = now;
-	relay->next_safe_look = mono_after_ms(now, Min((now - relay->unsafe_since) / 1000 + 1, LONGEST_SAFE_LOOK_MS));
-	if (now >= mono_after_ms(relay->unsafe_since, UNSAFE_MS) &&
+	if (relay->sender.unsafe_since == 0)
+		relay->sender.unsafe_since = now;
+	relay->sender.next_safe_look = mono_after_ms(now, Min((now - relay->sender.unsafe_since) / 1000 + 1, LONGEST_SAFE_LOOK_MS));
+	if (now >= mono_after_ms(relay->sender.unsafe_since, UNSAFE_MS) &&
 		!job_condition_is_set(MyJob, CONDITION_NOT_REPLICATED))
 		job_condition_set(MyJob, CONDITION_NOT_REPLICATED, "messages wait until a synchronous standby has them");
 	return false;
@@ -161,15 +193,7 @@ is_safe(Relay *relay)
 MonoTime
 relay_next_safe_look(const Relay *relay)
 {
-	return relay->unsafe_since != 0 && relay->reader.n > 0 ? relay->next_safe_look : 0;
-}
-
-static void
-forget_outgoing(Reader *reader)
-{
-	reader->n = reader->next = 0;
-	reader->bytes = 0;
-	MemoryContextReset(reader->context);
+	return relay->sender.unsafe_since != 0 && relay->reader.n > 0 ? relay->sender.next_safe_look : 0;
 }
 
 /* False: librdkafka has no room now. */
@@ -187,10 +211,10 @@ send_row(Relay *relay, const Outgoing *out)
 	switch (send_record(relay->link.client, &out->record, out->sent, &failure))
 	{
 		case KAFKA_SEND_QUEUED:
-			relay->in_flight++;
+			relay->sender.in_flight++;
 			return true;
 		case KAFKA_SEND_FULL:
-			if (relay->in_flight + relay->calls.in_flight > 0)
+			if (relay->sender.in_flight + relay->calls.in_flight > 0)
 				return false;
 			relay_refuse(relay, out->sent, NULL, "_QUEUE_FULL", "the message is larger than librdkafka's queue");
 			return true;
@@ -203,23 +227,18 @@ send_row(Relay *relay, const Outgoing *out)
 void
 relay_send(Relay *relay)
 {
-	Reader	   *reader = &relay->reader;
+	const Outgoing *out;
 	MemoryContext before;
 
-	if (reader->n == 0 || !is_safe(relay))
+	if (relay_next_outgoing(relay) == NULL || !is_safe(relay))
 		return;
-	before = MemoryContextSwitchTo(relay->record_context);
-	for (; reader->next < reader->n; reader->next++)
+	before = MemoryContextSwitchTo(relay->sender.record_context);
+	while ((out = relay_next_outgoing(relay)) != NULL && send_row(relay, out))
 	{
-		const Outgoing *out = &reader->outgoing[reader->next];
-
-		if (!send_row(relay, out))
-			break;
-		MemoryContextReset(relay->record_context);
+		relay_outgoing_done(relay);
+		MemoryContextReset(relay->sender.record_context);
 	}
 	MemoryContextSwitchTo(before);
-	if (reader->next == reader->n)
-		forget_outgoing(reader);
 }
 
 /* ---- what comes back ---- */
@@ -229,7 +248,7 @@ take_row_back(Relay *relay, Sent *sent, int code)
 {
 	KafkaFailure failure;
 
-	relay->in_flight--;
+	relay->sender.in_flight--;
 	if (code == 0)
 	{
 		window_note_delivered(&relay->window, sent);
@@ -259,13 +278,14 @@ relay_take_deliveries(Relay *relay)
 		else
 			take_row_back(relay, sent, deliveries[i].code);
 	}
-	relay->handover.answered = relay->handover.answered || n > 0;
-	if (n > 0)
-		relay->reader.paused_until = 0;
 	if (any_delivered)
 		link_alive(&relay->link);
 	kafka_producer_forget_deliveries(relay->link.client);
 	if (n > 0)
-		now_look_again(relay);
+	{
+		handover_note_answer(relay);
+		relay_read_on(relay);
+		now_look_if_waiting(relay);
+	}
 	window_watch(&relay->window);
 }

@@ -29,7 +29,7 @@ topics_take_call(Relay *relay, Call *call)
 
 	if (asked_for != 0 || kafka_asking(relay->link.client))
 		return false;
-	before = MemoryContextSwitchTo(relay->record_context);
+	before = MemoryContextSwitchTo(relay->sender.record_context);
 	request = call_map(call, &segment);
 	if (request && call->kind == CALL_CREATE_TOPIC)
 	{
@@ -40,7 +40,7 @@ topics_take_call(Relay *relay, Call *call)
 	if (request && kafka_ask(relay->link.client, &question))
 		asked_for = call_ticket(call);
 	MemoryContextSwitchTo(before);
-	MemoryContextReset(relay->record_context);
+	MemoryContextReset(relay->sender.record_context);
 	return asked_for != 0;
 }
 
@@ -104,18 +104,18 @@ topics_answer(Relay *relay, const KafkaAnswer *answer)
 	if (asked_for == 0)
 		return false;
 	asked_for = 0;
-	relay->calls.seen = 0;		/* others may wait */
+	now_look_again(relay);		/* others may wait */
 	if (call && call->kind == CALL_TOPICS && answer->failure.code == 0)
 	{
-		before = MemoryContextSwitchTo(relay->record_context);
+		before = MemoryContextSwitchTo(relay->sender.record_context);
 		initStringInfo(&json);
 		describe(&json, answer);
 		write_reply(call, &reply, &json);
 		MemoryContextSwitchTo(before);
-		MemoryContextReset(relay->record_context);
+		MemoryContextReset(relay->sender.record_context);
 	}
 	if (call && call->kind == CALL_CREATE_TOPIC)
-		relay->window.wants_partitions = true;	/* rows for it may wait */
+		window_want_partitions(&relay->window);	/* rows for it may wait */
 	if (call)
 		call_answer(call, &reply);
 	return true;

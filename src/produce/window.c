@@ -881,6 +881,18 @@ window_misses_topic(const Window *window)
 		!is_empty(&window->pass);
 }
 
+void
+window_want_partitions(Window *window)
+{
+	window->wants_partitions = true;
+}
+
+void
+window_asks_partitions(Window *window)
+{
+	window->wants_partitions = false;
+}
+
 /* True if there are some that were not there. */
 static bool
 take_list(Window *window, const KafkaAnswer *answer)

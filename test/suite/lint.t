@@ -74,7 +74,30 @@ is(join("\n", map { deadlines_by_the_wall_clock($_) } glob 'src/*.c src/*/*.c'),
 	is($found{$_} // '', $told{$_}, "$_ is set and cleared where worker.h says") for sort keys %told;
 }
 
+# Which file writes a part of the relay is told in src/README.md.
+{
+	my %told = slurp('src/README.md') =~ /^\| `(\w+)` \| ([\w.]+\.c(?:, [\w.]+\.c)*) \|/mg;
+
+	cmp_ok(scalar keys %told, '>', 5, 'src/README.md tells who writes the parts of the relay');
+	is(join(', ', writers_of($_)), $told{$_}, "$_ is written where src/README.md says") for sort keys %told;
+}
+
 done_testing();
+
+# The files in src/produce/ that assign to a field of the struct, by the name that its variables have.
+sub writers_of
+{
+	my ($struct) = @_;
+	my $field = '\b' . lc($struct) . '(?:->|\.)\w+(?:(?:->|\.)\w+|\[[^\]]*\])*';
+	my @files;
+
+	foreach my $file (glob 'src/produce/*.c')
+	{
+		my $code = without_comments(slurp($file));
+		push @files, basename($file) if $code =~ /$field\s*(?:=(?!=)|[-+|&]=|\+\+|--)|(?:\+\+|--)(?:relay(?:->|\.))?$field/;
+	}
+	return @files;
+}
 
 sub slurp
 {
