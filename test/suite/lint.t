@@ -50,9 +50,24 @@ for my $kind (sort keys %there_is)
 }
 is_deeply(properties_in('may be set'), to_set(properties_allowed()), 'docs/reference.md has the properties that may be set');
 is_deeply(properties_in('may not'), { properties_refused() }, 'and those that may not, with the reasons');
-for my $file ('README.md', glob 'docs/*.md')
+for my $file (glob 'README.md NEWS.md docs/*.md src/README.md test/README.md')
 {
 	is(join(', ', broken_links($file)), '', "the links of $file lead somewhere");
+	is(join(', ', files_not_there($file)), '', "the sources that $file names are there");
+}
+cmp_ok(slurp('README.md') =~ tr/\n//, '<=', 250, 'README.md has 250 lines at most');
+
+# docs/troubleshooting.md has the reasons of states as patterns: each has one that fits, and none is of the past.
+{
+	my @reasons = reasons_that_exist();
+	my %pattern = map { $_ => join('.*', map { quotemeta } split /…/, $_, -1) =~ s/^(connection\\ \.\*\\:\\ )/(?:$1)?/r }
+	  slurp('docs/troubleshooting.md') =~ /^\| `\w+` \| `([^`]+)` \|.*\|$/mg;
+
+	cmp_ok(scalar @reasons, '>', 30, 'there are reasons');
+	is(join("\n", grep { my $reason = $_; !grep { $reason =~ /^$_$/ } values %pattern } @reasons), '',
+		'docs/troubleshooting.md has each reason of a state');
+	is(join("\n", grep { my $like = $pattern{$_}; !/^… \(SQLSTATE …\)$/ && !grep { /^$like$/ } @reasons } sort keys %pattern), '',
+		'and none that the sources don\'t have');
 }
 
 is_deeply([ same_names() ], [], 'test files have names of their own, and so logs of their own');
@@ -72,6 +87,7 @@ is(join("\n", map { deadlines_by_the_wall_clock($_) } glob 'src/*.c src/*/*.c'),
 	my %found = owners_found();
 
 	is($found{$_} // '', $told{$_}, "$_ is set and cleared where worker.h says") for sort keys %told;
+	is_deeply([ conditions_in_readme() ], [ conditions_in_order() ], 'src/README.md has the conditions by rank, with state and owner');
 }
 
 # Which file writes a part of the relay is told in src/README.md.
@@ -223,6 +239,69 @@ sub owners_found
 		  for map { /(CONDITION_\w+)/g } slurp($file) =~ /(?:job_condition_(?:set|clear)|note_again)\(([^;]*?)(?:"|\);)/g;
 	}
 	return map { $_ => join(', ', sort keys %{ $files{$_} }) } keys %files;
+}
+
+# State and owners of each condition, from the highest on: by the table of src/README.md, and by the sources.
+sub conditions_in_readme
+{
+	my ($table) = slurp('src/README.md') =~ /^\| condition, highest first .*?\n\|[-|]+\n(.*?)\n\n/ms;
+
+	return map { my @cells = split /\s*\|\s*/; "$cells[2] " . join ', ', sort $cells[3] =~ /\w+\.c/g } split /\n/, $table // '';
+}
+
+sub conditions_in_order
+{
+	my ($list) = slurp('src/worker/worker.h') =~ /typedef enum JobCondition\n\{(.*?)\} JobCondition;/s;
+	my %owners = $list =~ /(CONDITION_\w+),?\s*\/\* ([\w.]+\.c(?:, \w+\.c)*)/g;
+	my %state = slurp('src/worker/condition.c') =~ /\[(CONDITION_\w+)\] = \{JOB_(\w+)/g;
+
+	return map { '`' . lc($state{$_}) . '` ' . join ', ', sort split /, /, $owners{$_} // '' } $list =~ /(CONDITION_\w+)/g;
+}
+
+# What nexus_status can show as a reason, with x for what is filled in. Where all of it is
+# filled in, it says what PostgreSQL, librdkafka or the broker says, or a text found elsewhere.
+sub reasons_that_exist
+{
+	my $string = qr/"((?:[^"\\]|\\.)*)"/;
+	my $script = slurp(glob 'sql/nexus_kafka--*.sql');
+	my @reasons;
+
+	for my $file (grep { !m{worker/broker\.c} } glob 'src/*/*.[ch]')	# the embedded broker is no row of nexus_status
+	{
+		my $code = one_string_each(without_comments(slurp($file)));
+
+		push @reasons, $code =~ /(?:job_condition_set|ingest_stop|await_resume)\([^";]*?$string/g,
+		  $code =~ /#define \w+_REASON\s+$string/g, $code =~ /\*reason = (?:psprintf\()?$string/g,
+		  $code =~ /paused_reason\s*=\s*'((?:[^'"])*)'/g, $code =~ /pg_catalog\.format\('([^']*)'/g;
+		push @reasons, $code =~ /psprintf\($string/g if $file =~ m{ingest/topics\.c};
+		push @reasons, $code =~ /^catalog_role_mistake\(.*?^\}/ms ? $& =~ /psprintf\($string/g : () if $file =~ m{catalog/pipelines\.c};
+		push @reasons, $code =~ /^explain_none\(.*?^\}/ms ? $& =~ /\bnone = (.*?);/g : () if $file =~ m{worker/link\.c};
+	}
+	push @reasons, $script =~ /new\.paused_reason := '((?:[^']|'')*)'/g, $script =~ /c\.paused_reason, '((?:[^']|'')*)'/g,
+	  $script =~ /THEN '(nexus_kafka\.config_file (?:[^']|'')*)'/g, $script =~ /format\('(the table was there (?:[^']|'')*)'/g;
+	@reasons = map { /^[^"]*\? "|^"/ ? /$string/g : $_ } @reasons;
+	return grep { /[^x]/ } map { s/\\"/"/gr =~ s/''/'/gr =~ s/%[-.\d]*l*[sduI]/x/gr } @reasons;
+}
+
+# Strings that stand beside each other, or around a format, or that SQL puts together, as one.
+sub one_string_each
+{
+	my ($code) = @_;
+
+	$code =~ s/"\s*U?INT64_FORMAT\s*(?=[,)])/%d"/g;
+	$code =~ s/"\s*U?INT64_FORMAT\s*"/%d/g;
+	$code =~ s/(?<!\\)"\s*"//g;
+	$code =~ s/' OPERATOR\(pg_catalog\.\|\|\) \w+ OPERATOR\(pg_catalog\.\|\|\) '/%s/g;
+	return $code;
+}
+
+# Names of sources, as the documentation has them.
+sub files_not_there
+{
+	my ($file) = @_;
+	my %there = map { basename($_) => 1 } glob 'src/*.[ch] src/*/*.[ch] test/*/*.[ch] test/*/*/*.[ch] {test,.}/*/*.pm test/lib/NexusKafka/* test/*/*.t test/*/*/*.t test/*/*';
+
+	return grep { !$there{ basename($_) } } slurp($file) =~ m{(?<![\w.*])([\w/]+\.(?:c|h|t|pm|pl))\b(?!\.)}g;
 }
 
 sub to_set
