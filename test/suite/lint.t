@@ -48,6 +48,7 @@ for my $kind (sort keys %there_is)
 	cmp_ok(scalar @names, '>', 1, "there are names of the kind $kind");
 	is(join(', ', grep { $reference !~ /`\Q$_\E\b|^#+ \Q$_\E$/m } @names), '', "docs/reference.md names each $kind");
 }
+is_deeply(to_set($reference =~ /^## States\n(.*?)^## /ms ? $1 =~ /^\| `(\w+)` \|/mg : ()), $there_is{state}, 'docs/reference.md has these states');
 is_deeply(properties_in('may be set'), to_set(properties_allowed()), 'docs/reference.md has the properties that may be set');
 is_deeply(properties_in('may not'), { properties_refused() }, 'and those that may not, with the reasons');
 for my $file (glob 'README.md NEWS.md docs/*.md src/README.md test/README.md')
