@@ -100,7 +100,7 @@ sub defaults
 		my %there = map { split /\t/ } lines(qq{
 			SELECT p.proargnames[n] || E'\\t' || pg_get_function_arg_default(p.oid, n::integer)
 			FROM pg_proc p, generate_series(1, p.pronargs) n
-			WHERE p.oid = '$shown->{name}($types)'::regprocedure AND pg_get_function_arg_default(p.oid, n::integer) IS NOT NULL});
+			WHERE p.oid = to_regprocedure('$shown->{name}($types)') AND pg_get_function_arg_default(p.oid, n::integer) IS NOT NULL});
 
 		is_deeply([ sort keys %{ $shown->{defaults} } ], [ sort keys %there ], "$shown->{name} has these defaults");
 		for my $argument (grep { $there{$_} } keys %{ $shown->{defaults} })
