@@ -28,6 +28,24 @@ is($node->safe_psql('readme', q(SELECT string_agg(session_id, ' ') FROM prospect
 	'README.md: one transaction is published, and not the other');
 is($node->safe_psql('readme', q(SELECT string_agg(convert_from(value, 'UTF8'), ' ') FROM nexus_dead_letters)), '{"id": "seven"}',
 	'README.md: the second message is a dead letter');
+
+# test/README.md has whole files, which compile, and helpers by their names.
+my $tests = slurp_file('test/README.md');
+for my $example ($tests =~ /^```perl\n(.*?)^```$/msg)
+{
+	my ($out, $err) = ('', '');
+
+	ok(run([ $^X, (map { "-I$_" } @INC), '-c' ], '<', \$example, '>', \$out, '2>', \$err), 'an example of test/README.md compiles') or diag($err);
+}
+for my $section ($tests =~ /^### (NexusKafka::\w+\n.*?)(?=^##)/msg)
+{
+	my ($module) = $section =~ /^(\S+)/;
+	my @names = map { /^\| (.*?) \|/ ? $1 =~ /`(\w+)\(/g : () } split /\n/, $section;
+
+	eval "require $module" or die $@;
+	cmp_ok(scalar @names, '>', 3, "test/README.md has helpers of $module");
+	is(join(' ', grep { !$module->can($_) } @names), '', "$module has them");
+}
 done_testing();
 
 sub examples
