@@ -18,7 +18,7 @@ CREATE TABLE @extschema@.nexus_identity (
   extension_oid oid NOT NULL
 );
 COMMENT ON TABLE @extschema@.nexus_identity IS
-  'The cluster, database and CREATE EXTENSION that this set-up belongs to. Where they differ from the real ones (a restored dump, a copied database) nothing runs until nexus_resume().';
+  'The cluster, database and CREATE EXTENSION that the pipelines and the outbox belong to. If they differ from the real ones (a restored dump, a copied database), nothing runs until nexus_resume().';
 
 CREATE TABLE @extschema@.nexus_pipelines (
   name text PRIMARY KEY CHECK (name <> '' AND octet_length(name) <= 63 AND name !~ '[\u0001-\u001f\u007f]'),
@@ -54,24 +54,24 @@ COMMENT ON COLUMN @extschema@.nexus_pipelines.run_as_oid IS
   'The same role, whatever it is called now; one that is made later under its name is another. NULL: there is none.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.search_path IS 'The search_path under which the statement runs.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.start IS
-  'Where to begin in the partitions that are there at the first look: earliest, latest, a timestamp, group:NAME, or offsets as a JSON object. Partitions that come later are read from their beginning.';
-COMMENT ON COLUMN @extschema@.nexus_pipelines.workers IS 'So many processes share the partitions out.';
-COMMENT ON COLUMN @extschema@.nexus_pipelines.batch_messages IS 'At most so many messages in one transaction.';
+  'Where to begin, in the partitions that are there when the pipeline first sees its topics: earliest, latest, a timestamp, group:NAME, or offsets as a JSON object. Partitions that come later are read from their beginning.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.workers IS 'How many processes share the partitions.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.batch_messages IS 'The largest number of messages in one transaction.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.batch_bytes IS
-  'At most so many bytes of keys and values in one transaction (a single message may be larger).';
+  'The largest number of bytes of keys and values in one transaction (a single message may be larger).';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.on_error IS
   'A message that the statement refuses: dead_letter puts it into nexus_dead_letters, stop stops the pipeline before it.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.max_dead_letters IS
-  'The pipeline pauses itself when it has so many dead letters; NULL: never.';
+  'The pipeline pauses itself when it has this many dead letters; NULL: never.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.group_id IS
   'The consumer group in which the broker is told the offsets, for the tools that show lag; NULL: nexus_kafka-DATABASE-NAME, or the group of start.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.on_demand IS 'Runs only while a nexus_consume() waits for it.';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.connection IS
   'The section of nexus_kafka.config_file that says which Kafka cluster it reads from; NULL: the default connection.';
-COMMENT ON COLUMN @extschema@.nexus_pipelines.paused_reason IS 'Why, where it wasn''t nexus_pause().';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.paused_reason IS 'Why it is paused; NULL: by nexus_pause().';
 COMMENT ON COLUMN @extschema@.nexus_pipelines.resumes IS
   'Calls of nexus_resume(): with each, the pipeline''s workers begin anew, also one that had stopped.';
-COMMENT ON COLUMN @extschema@.nexus_pipelines.started_at IS 'When start was carried out; NULL: not yet.';
+COMMENT ON COLUMN @extschema@.nexus_pipelines.started_at IS 'When start took effect; NULL: not yet.';
 
 CREATE TABLE @extschema@.nexus_offsets (
   pipeline text NOT NULL,
@@ -116,7 +116,7 @@ CREATE TABLE @extschema@.nexus_dead_letters (
 );
 CREATE INDEX nexus_dead_letters_pipeline ON @extschema@.nexus_dead_letters (pipeline, id);
 COMMENT ON TABLE @extschema@.nexus_dead_letters IS
-  'Messages that could not be taken in by a pipeline, or not be published from the outbox, whole, with the error.';
+  'Complete messages that a pipeline could not take in, or that could not be published from the outbox, with their errors.';
 COMMENT ON COLUMN @extschema@.nexus_dead_letters.origin IS
   'pipeline: a message of a topic that the pipeline''s statement refused; outbox: a message of nexus_produce that the broker refused.';
 COMMENT ON COLUMN @extschema@.nexus_dead_letters.connection IS
@@ -366,7 +366,7 @@ RETURNS void
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'nexus_alter_pipeline';
 COMMENT ON FUNCTION @extschema@.nexus_alter_pipeline(text, text, text, jsonb) IS
-  'Changes what is given of a pipeline, from the commit on, until which it stands still; NULL, and options not named, stay. A new statement takes the search_path of the caller along. SQLSTATE 42704 if there is none of that name, 42501 without the rights of its role, 55000 for a new start of one that has begun; otherwise as nexus_create_pipeline().';
+  'Changes what you give of a pipeline, at the commit; the pipeline stands still until then. What is NULL, and options that you don''t name, stay. A new statement takes the caller''s search_path with it. SQLSTATE 42704 if there is none of that name, 42501 without the rights of its role, 55000 for a new start of one that has begun; otherwise as nexus_create_pipeline().';
 
 CREATE FUNCTION @extschema@.nexus_drop_pipeline(name text)
 RETURNS void
