@@ -1,6 +1,6 @@
 /*
  * kafka.h
- *		What the workers need of Kafka: librdkafka behind a dozen functions.
+ *		What the workers need of Kafka: librdkafka behind functions of ours.
  *
  * Nothing here knows of PostgreSQL, nothing outside of src/kafka knows of
  * librdkafka. A KafkaClient belongs to the main thread of the process that
