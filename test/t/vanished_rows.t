@@ -28,5 +28,17 @@ is($node->safe_psql('postgres', q(SELECT nexus_flush('60 s'))), 't', 'so does th
 is($node->safe_psql('postgres', 'SELECT count(*) FROM nexus_outbox'), 0, 'and its row is published');
 $session->quit;
 
+# The last ones have gone before anybody waits; the relay has them in flight still.
+kill 'STOP', $broker or die "can't stop the broker: $!";
+$node->safe_psql('postgres', q(SELECT count(nexus_produce('t', n::text)) FROM generate_series(52, 101) n));
+$node->wait_for_query('postgres', q(SELECT state IN ('waiting', 'unreachable') FROM nexus_status WHERE kind = 'outbox'));
+$node->safe_psql('postgres', 'DELETE FROM nexus_outbox WHERE id > (SELECT min(id) + 24 FROM nexus_outbox)');
+is($node->safe_psql('postgres', q(SELECT nexus_flush('1 s'))), 'f', 'a flush waits for what is left in the outbox');
+kill 'CONT', $broker;
+$node->wait_rows('postgres', 'nexus_outbox', 0);
+pass('which is published');
+is($node->safe_psql('postgres', q(SELECT nexus_produce('t', '102') IS NOT NULL AND nexus_flush('60 s'))), 't',
+	'and nobody waits for what had gone');
+
 no_crash_ok($node);
 done_testing();
