@@ -35,6 +35,7 @@ typedef struct RowEntry
 #include "lib/simplehash.h"
 
 static rows_hash *rows;
+static int64 highest_id;		/* of those that are there; that of one which has gone, perhaps */
 static MemoryContext sent_context;
 
 void
@@ -44,10 +45,11 @@ in_flight_init(MemoryContext parent)
 	sent_context = SlabContextCreate(parent, "nexus_kafka in flight", SLAB_DEFAULT_BLOCK_SIZE, sizeof(Sent));
 }
 
+/* What is new has an id beyond all, and needs no look. */
 bool
 in_flight_has(OutboxKey key)
 {
-	return rows_lookup(rows, key) != NULL;
+	return key.id <= highest_id && rows_lookup(rows, key) != NULL;
 }
 
 static Sent *
@@ -68,6 +70,7 @@ in_flight_add(OutboxKey key)
 
 	Assert(!found);
 	entry->sent = sent;
+	highest_id = Max(highest_id, key.id);
 	return sent;
 }
 
@@ -83,6 +86,8 @@ in_flight_forget(Sent *sent)
 	Assert(sent->is_out);
 	if (sent->key.id >= 0)
 		(void) rows_delete(rows, sent->key);
+	if (rows->members == 0)
+		highest_id = 0;
 	pfree(sent);
 }
 
