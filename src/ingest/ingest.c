@@ -230,7 +230,10 @@ note_ends(Ingest *ingest, const KafkaAnswer *answer)
 static bool
 is_up_to_date(Ingest *ingest, const KafkaAnswer *answer)
 {
-	switch (stale_judge(ingest, answer))
+	StaleVerdict verdict = stale_judge(ingest, answer);
+
+	stale_judge_partitions(ingest, answer);
+	switch (verdict)
 	{
 		case STALE_NOTHING_LACKS:
 			return true;
@@ -399,17 +402,18 @@ note_unknown_begin(Ingest *ingest, const KafkaEvent *event)
 {
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, event->failure.text);
 	note_failing_partition(event);
-	if (ingest->begin_at == 0)
-		ingest->begin_at = mono_in_ms(IN_TROUBLE_MS);
+	if (ingest->assign_again_at == 0)
+		ingest->assign_again_at = mono_in_ms(IN_TROUBLE_MS);
 }
 
+/* Not while messages are in hand: they may be of such a partition. */
 static void
-ask_again_where_they_begin(Ingest *ingest)
+assign_again_if_due(Ingest *ingest)
 {
-	if (ingest->begin_at == 0 || mono_now() < ingest->begin_at)
+	if (ingest->assign_again_at == 0 || mono_now() < ingest->assign_again_at || !batch_is_empty(ingest->batch))
 		return;
-	ingest->begin_at = 0;
-	partitions_assign_unknown(ingest);
+	ingest->assign_again_at = 0;
+	partitions_assign_unsettled(ingest);
 }
 
 static void
@@ -424,7 +428,7 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 			if (p)
 				p->begin_unknown = false;
 			note_progress(ingest);
-			if (p && p->verifying)
+			if (p && (p->verifying || p->in_doubt))
 				verify_end(ingest, p, event->offset);
 			if (p)
 				partition_skip_to(ingest, p, event->offset);
@@ -438,8 +442,7 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 			if (p && p->next < 0)
 				note_unknown_begin(ingest, event);
 			else if (p)
-				ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more: nexus_seek() says where to go on",
-							p->next, p->partition, p->topic);
+				stale_doubt_partition(ingest, p, KAFKA_OFFSET_UNKNOWN);
 			break;
 
 		case KAFKA_EVENT_ERROR:
@@ -580,7 +583,7 @@ static bool
 all_wanted_taken_in(const Ingest *ingest)
 {
 	for (int i = 0; i < ingest->npartitions; i++)
-		if (ingest->partitions[i].wanted > Max(ingest->partitions[i].next, 0))
+		if (ingest->partitions[i].in_doubt || ingest->partitions[i].wanted > Max(ingest->partitions[i].next, 0))
 			return false;
 	return true;
 }
@@ -646,8 +649,8 @@ sleep_time(Ingest *ingest, bool behind)
 		if (link_probe_timeout(&ingest->link) >= 0)
 			timeout = until(ingest->link.next_probe, timeout);
 	}
-	if (ingest->begin_at)
-		timeout = until(ingest->begin_at, timeout);
+	if (ingest->assign_again_at && batch_is_empty(ingest->batch))
+		timeout = until(ingest->assign_again_at, timeout);
 	if (ingest->mirror_pending || ingest->mirror_commit != InvalidXLogRecPtr)
 		timeout = until(ingest->next_mirror, timeout);
 	if (ingest->ticket_commit != InvalidXLogRecPtr)
@@ -751,7 +754,7 @@ nexus_ingest_main(Datum arg)
 			note_complaint(ingest);
 		serve_requests(ingest);
 		look_if_due(ingest);
-		ask_again_where_they_begin(ingest);
+		assign_again_if_due(ingest);
 		busy = fetch_and_take_in(ingest);
 		serve_requests(ingest);
 		leave_if_idle(ingest);

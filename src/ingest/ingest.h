@@ -47,6 +47,13 @@ typedef struct Batch
 	int			shown;			/* the last one that the scan handed out, -1: none, or it came to the end */
 } Batch;
 
+/* Brokers' word on what may be out of date (stale.c). */
+typedef struct Certainty
+{
+	int			answers;		/* in a row, of all brokers, that say so */
+	MonoTime	since;
+} Certainty;
+
 typedef struct IngestPartition
 {
 	char	   *topic;
@@ -59,9 +66,13 @@ typedef struct IngestPartition
 	int64		from_ms;		/* with OFFSET_BY_TIME: what is earlier is left out */
 	int64		last_offset;	/* of the last message taken in, -1: none known */
 	int64		last_hash;
+	int64		settled_hash;	/* last_hash when the transaction under way has committed */
 	BlockNumber place;			/* of its row in nexus_offsets */
 	bool		verifying;		/* last_offset is read first, and compared */
 	bool		begin_unknown;	/* no broker has said yet where it begins, and nothing of it came */
+	bool		in_doubt;		/* stale.c's: its leader hasn't the next offset, and may be out of date */
+	int64		doubted_end;	/* where that one says it ends; KAFKA_OFFSET_UNKNOWN: it only refused the offset */
+	Certainty	gone;
 	PartitionStat *stat;		/* NULL: no room */
 } IngestPartition;
 
@@ -120,14 +131,13 @@ struct Ingest
 	bool		assigned;
 	uint64		topics_hash;	/* of the topics and partitions as last seen */
 	bool		in_trouble;		/* a partition can't be read, and nothing came since */
-	MonoTime	begin_at;		/* when those with begin_unknown are asked for again; 0: not */
+	MonoTime	assign_again_at;	/* when those with begin_unknown or in_doubt are; 0: not */
 	bool		doubtful;		/* a topic or the broker was missed: when it is there again, is it the same? */
 
 	MemoryContext known_context;
 	KnownTopic *known;			/* stale.c's, as all to every_broker_at */
 	int			nknown;
-	int			lacking_answers;	/* in a row, of all brokers */
-	MonoTime	lacking_since;
+	Certainty	lacking;
 	MonoTime	every_broker_at;	/* when all are to be asked; 0: not */
 	AtOnce		asked_at_once;	/* the question at once that is under way */
 	KafkaFailure look_failure;	/* of a look that timed out, and is to be made at once; code 0: none */
@@ -260,7 +270,8 @@ extern void partitions_check_messages(Ingest *ingest, int first);
 extern IngestPartition *partition_find(Ingest *ingest, const char *topic, int32 partition);
 extern int	partitions_count(const Ingest *ingest, List *offsets);
 extern void partitions_assign(Ingest *ingest);
-extern void partitions_assign_unknown(Ingest *ingest);
+extern void partition_assign_again(Ingest *ingest, IngestPartition *partition);
+extern void partitions_assign_unsettled(Ingest *ingest);
 
 /* Remembers the last commit, which is to be on disk before anybody is told of it. */
 extern void ingest_note_commit(Ingest *ingest);
@@ -311,6 +322,9 @@ typedef enum StaleVerdict
 extern void stale_note_known(Ingest *ingest, List *offsets, const KafkaAnswer *answer);
 extern StaleVerdict stale_judge(Ingest *ingest, const KafkaAnswer *answer);
 extern void stale_stop_if_made_anew(Ingest *ingest, const KafkaAnswer *answer);
+extern void stale_doubt_partition(Ingest *ingest, IngestPartition *p, int64 end);
+extern void stale_clear_partition(const Ingest *ingest, IngestPartition *p);
+extern void stale_judge_partitions(Ingest *ingest, const KafkaAnswer *answer);
 extern void stale_note_missing(Ingest *ingest);
 extern bool stale_must_ask(const Ingest *ingest);
 extern bool stale_ask(Ingest *ingest);

@@ -25,7 +25,8 @@ collect_moves(Ingest *ingest, int lo, int hi, OffsetMove *moves)
 		if (done[p - ingest->partitions])
 			continue;
 		done[p - ingest->partitions] = true;
-		moves[n++] = (OffsetMove) {p->topic, p->partition, p->next, last->offset + 1, last->offset, message_hash(last), &p->place};
+		p->settled_hash = message_hash(last);
+		moves[n++] = (OffsetMove) {p->topic, p->partition, p->next, last->offset + 1, last->offset, p->settled_hash, &p->place};
 	}
 	return n;
 }
@@ -84,6 +85,8 @@ applied(const Attempt *attempt)
 		IngestPartition *p = partition_find(ingest, batch->messages[i].topic, batch->messages[i].partition);
 
 		p->next = batch->messages[i].offset + 1;
+		p->last_offset = batch->messages[i].offset;
+		p->last_hash = p->settled_hash; /* of the last one, by the end of the loop */
 		if (batch->dead[i])
 			job_set_error(MyJob, batch->dead[i]->sqlerrcode, batch->dead[i]->message);
 	}

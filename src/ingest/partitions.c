@@ -309,6 +309,16 @@ partition_find(Ingest *ingest, const char *topic, int32 partition)
 	return NULL;
 }
 
+/* Where it is read from; what was fetched of it doesn't count any more. */
+static KafkaPosition
+begin_reading(IngestPartition *p)
+{
+	int64		first = p->verifying ? p->last_offset : p->next;
+
+	p->fetched = 0;
+	return (KafkaPosition) {p->topic, p->partition, first < 0 ? KAFKA_OFFSET_EARLIEST : first};
+}
+
 void
 partitions_assign(Ingest *ingest)
 {
@@ -316,13 +326,7 @@ partitions_assign(Ingest *ingest)
 	KafkaFailure failure;
 
 	for (int i = 0; i < ingest->npartitions; i++)
-	{
-		IngestPartition *p = &ingest->partitions[i];
-		int64		first = p->verifying ? p->last_offset : p->next;
-
-		p->fetched = 0;
-		positions[i] = (KafkaPosition) {p->topic, p->partition, first < 0 ? KAFKA_OFFSET_EARLIEST : first};
-	}
+		positions[i] = begin_reading(&ingest->partitions[i]);
 	if (!kafka_consumer_assign(ingest->link.client, positions, ingest->npartitions, &failure))
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
@@ -331,26 +335,27 @@ partitions_assign(Ingest *ingest)
 	pfree(positions);
 }
 
-/* Those of which it isn't known where they begin; the others' reading goes on. */
+/* While nothing is in hand; the others' reading goes on. */
 void
-partitions_assign_unknown(Ingest *ingest)
+partition_assign_again(Ingest *ingest, IngestPartition *partition)
 {
-	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+	KafkaPosition position = begin_reading(partition);
 	KafkaFailure failure;
-	int			n = 0;
 
-	for (int i = 0; i < ingest->npartitions; i++)
-	{
-		const IngestPartition *p = &ingest->partitions[i];
-
-		if (p->begin_unknown)
-			positions[n++] = (KafkaPosition) {p->topic, p->partition, KAFKA_OFFSET_EARLIEST};
-	}
-	if (n > 0 && !kafka_consumer_assign_again(ingest->link.client, positions, n, &failure))
+	if (!kafka_consumer_assign_again(ingest->link.client, &position, 1, &failure))
 		ereport(ERROR,
 				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-				 errmsg("could not assign new partitions of \"%s\": %s", ingest->pipeline->topic, failure.text)));
-	pfree(positions);
+				 errmsg("could not assign partition %d of \"%s\" again: %s", partition->partition,
+						partition->topic, failure.text)));
+}
+
+/* Those of which it isn't known where they begin, or whether their leader is up to date. */
+void
+partitions_assign_unsettled(Ingest *ingest)
+{
+	for (int i = 0; i < ingest->npartitions; i++)
+		if (ingest->partitions[i].begin_unknown || ingest->partitions[i].in_doubt)
+			partition_assign_again(ingest, &ingest->partitions[i]);
 }
 
 static void
@@ -479,6 +484,7 @@ partitions_check_messages(Ingest *ingest, int first)
 		{
 			p->fetched = message->offset + 1;
 			p->begin_unknown = false;
+			stale_clear_partition(ingest, p);
 			p->from_ms = -1;	/* all that follows it, also what has an earlier time */
 			i++;
 			continue;

@@ -8,6 +8,12 @@
  * (KafkaQuestion.every_broker). Only if all there are lack the same, more than once and for
  * some seconds, has the topic gone or been made anew. Until then the partitions that are
  * there go on.
+ *
+ * One that led a partition, and doesn't know that another has taken it over, has less of it
+ * than was read: it refuses the next offset, or says that the partition ends before it. That
+ * partition is then in doubt. It is read again every few seconds, and the leaders that the
+ * brokers name are asked what they have. Only if none has the offset, by all brokers there
+ * are, as often and as long, is it gone.
  */
 #include "nexus_kafka.h"
 
@@ -93,18 +99,28 @@ show_doubt(const KnownTopic *lacking, const KafkaAnswer *answer)
 
 /* Have all brokers there are said so often and long enough? */
 static bool
-is_certain(Ingest *ingest, const KafkaAnswer *answer)
+is_certain(Certainty *certainty, const KafkaAnswer *answer, bool says_so)
 {
 	MonoTime	now = mono_now();
 
-	if (answer->brokers_heard < answer->brokers)
+	if (!says_so || answer->brokers_heard < answer->brokers)
 	{
-		ingest->lacking_answers = 0;
+		certainty->answers = 0;
 		return false;
 	}
-	if (ingest->lacking_answers++ == 0)
-		ingest->lacking_since = now;
-	return ingest->lacking_answers >= CERTAIN_ANSWERS && now >= mono_after_ms(ingest->lacking_since, CERTAIN_AFTER_MS);
+	if (certainty->answers++ == 0)
+		certainty->since = now;
+	return certainty->answers >= CERTAIN_ANSWERS && now >= mono_after_ms(certainty->since, CERTAIN_AFTER_MS);
+}
+
+/* The first one in doubt; NULL: none is. */
+static IngestPartition *
+find_in_doubt(const Ingest *ingest)
+{
+	for (int i = 0; i < ingest->npartitions; i++)
+		if (ingest->partitions[i].in_doubt)
+			return &ingest->partitions[i];
+	return NULL;
 }
 
 StaleVerdict
@@ -112,11 +128,11 @@ stale_judge(Ingest *ingest, const KafkaAnswer *answer)
 {
 	const KnownTopic *lacking = find_lacking(ingest, answer);
 
-	if (answer->brokers > 0 || lacking == NULL)
+	if (answer->brokers > 0 || (lacking == NULL && find_in_doubt(ingest) == NULL))
 		ingest->every_broker_at = 0;
 	if (lacking == NULL)
 	{
-		ingest->lacking_answers = 0;
+		ingest->lacking.answers = 0;
 		job_condition_clear(MyJob, CONDITION_STALE_BROKER);
 		return STALE_NOTHING_LACKS;
 	}
@@ -128,7 +144,7 @@ stale_judge(Ingest *ingest, const KafkaAnswer *answer)
 		want_every_broker(ingest, job_condition_is_set(MyJob, CONDITION_STALE_BROKER) ? AGAIN_MS : 0);
 		return STALE_UNKNOWN;
 	}
-	if (is_certain(ingest, answer))
+	if (is_certain(&ingest->lacking, answer, true))
 	{
 		job_condition_clear(MyJob, CONDITION_STALE_BROKER);
 		return STALE_LACKS;
@@ -148,6 +164,94 @@ stale_stop_if_made_anew(Ingest *ingest, const KafkaAnswer *answer)
 	if (topic)
 		ingest_stop(ingest, "topic \"%s\" was made anew: it had a partition %d and now has %d partitions; nexus_seek() says where to go on",
 					lacking->name, lacking->npartitions - 1, topic->npartitions);
+}
+
+/* ---- a partition that has less than was read of it ---- */
+
+static void
+show_partition_in_doubt(const Ingest *ingest, const char *heard)
+{
+	const IngestPartition *p = find_in_doubt(ingest);
+
+	if (p)
+		job_condition_set(MyJob, CONDITION_STALE_LEADER,
+						  "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker that leads it%s: it may be out of date",
+						  p->next, p->partition, p->topic, heard);
+	else
+		job_condition_clear(MyJob, CONDITION_STALE_LEADER);
+}
+
+/*
+ * By what its leader says: that it ends there, or hasn't the next offset (KAFKA_OFFSET_UNKNOWN).
+ * Reading begins with the last message taken in, for if the topic was made anew, it may be
+ * filled beyond the offset meanwhile.
+ */
+void
+stale_doubt_partition(Ingest *ingest, IngestPartition *p, int64 end)
+{
+	MonoTime	again = mono_in_ms(AGAIN_MS);
+
+	p->doubted_end = end;
+	p->verifying = p->last_offset >= 0 && p->last_offset < p->next;
+	if (!p->in_doubt)
+	{
+		p->in_doubt = true;
+		p->gone.answers = 0;
+		show_partition_in_doubt(ingest, "");
+		want_every_broker(ingest, 0);
+	}
+	ingest->assign_again_at = ingest->assign_again_at ? Min(ingest->assign_again_at, again) : again;
+	ingest->next_look = Min(ingest->next_look, again);	/* tells librdkafka who leads it */
+}
+
+/* What comes of it is at or after the next offset. */
+void
+stale_clear_partition(const Ingest *ingest, IngestPartition *p)
+{
+	if (!p->in_doubt)
+		return;
+	p->in_doubt = false;
+	show_partition_in_doubt(ingest, "");
+}
+
+/* Has none of the leaders that were asked the next offset? */
+static bool
+is_gone_by(const IngestPartition *p, const KafkaAnswer *answer)
+{
+	for (size_t i = 0; i < answer->nranges; i++)
+	{
+		const KafkaRange *range = &answer->ranges[i];
+
+		if (range->partition == p->partition && strcmp(range->topic, p->topic) == 0)
+			return range->first >= 0 && (p->next < range->first || p->next > range->end);
+	}
+	return false;
+}
+
+static void
+stop_as_gone(Ingest *ingest, const IngestPartition *p)
+{
+	if (p->doubted_end != KAFKA_OFFSET_UNKNOWN)
+		ingest_stop(ingest, "topic \"%s\" was made anew: partition %d ends at offset " INT64_FORMAT ", before the next one to read, " INT64_FORMAT "; nexus_seek() says where to go on",
+					p->topic, p->partition, p->doubted_end, p->next);
+	ingest_stop(ingest, "offset " INT64_FORMAT " of partition %d of topic \"%s\" is not on the broker any more: nexus_seek() says where to go on",
+				p->next, p->partition, p->topic);
+}
+
+void
+stale_judge_partitions(Ingest *ingest, const KafkaAnswer *answer)
+{
+	if (answer->brokers == 0 || find_in_doubt(ingest) == NULL)
+		return;
+	for (int i = 0; i < ingest->npartitions; i++)
+	{
+		IngestPartition *p = &ingest->partitions[i];
+
+		if (p->in_doubt && is_certain(&p->gone, answer, is_gone_by(p, answer)))
+			stop_as_gone(ingest, p);
+	}
+	show_partition_in_doubt(ingest, psprintf(" (%d of %d brokers answer)", answer->brokers_heard, answer->brokers));
+	want_every_broker(ingest, AGAIN_MS);
 }
 
 /* ---- asking every broker ---- */
@@ -170,6 +274,18 @@ stale_must_ask(const Ingest *ingest)
 	return ingest->every_broker_at != 0 && mono_now() >= ingest->every_broker_at;
 }
 
+static void
+fill_partitions_in_doubt(const Ingest *ingest, KafkaQuestion *question)
+{
+	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
+
+	for (int i = 0; i < ingest->npartitions; i++)
+		if (ingest->partitions[i].in_doubt)
+			positions[question->npositions++] =
+				(KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, KAFKA_OFFSET_END};
+	question->positions = positions;
+}
+
 /* False: it could not be asked. */
 bool
 stale_ask(Ingest *ingest)
@@ -178,6 +294,7 @@ stale_ask(Ingest *ingest)
 
 	ingest->every_broker_at = 0;
 	topics_fill_question(ingest->pipeline, &question);
+	fill_partitions_in_doubt(ingest, &question);
 	if (kafka_ask_at_once(ingest->link.client, &question))
 		return true;
 	stale_unanswered(ingest);

@@ -25,18 +25,12 @@ message_hash(const KafkaMessage *message)
 	return (int64) hash;
 }
 
-static void
-stop_as_recreated(Ingest *ingest, const IngestPartition *p, const char *evidence)
-{
-	ingest_stop(ingest, "topic \"%s\" was made anew: partition %d %s; nexus_seek() says where to go on",
-				p->topic, p->partition, evidence);
-}
-
 void
 verify_message(Ingest *ingest, IngestPartition *p, const KafkaMessage *message)
 {
 	if (message->offset == p->last_offset && message_hash(message) != p->last_hash)
-		stop_as_recreated(ingest, p, psprintf("has another message at offset " INT64_FORMAT, p->last_offset));
+		ingest_stop(ingest, "topic \"%s\" was made anew: partition %d has another message at offset " INT64_FORMAT "; nexus_seek() says where to go on",
+					p->topic, p->partition, p->last_offset);
 	p->verifying = false;
 }
 
@@ -44,12 +38,14 @@ void
 verify_end(Ingest *ingest, IngestPartition *p, int64 end)
 {
 	if (end >= p->next)
+	{
 		p->verifying = false;	/* nothing there to compare with */
+		stale_clear_partition(ingest, p);
+	}
 	else if (link_is_embedded())
 		partitions_start_over(ingest);
 	else
-		stop_as_recreated(ingest, p, psprintf("ends at offset " INT64_FORMAT ", before the next one to read, " INT64_FORMAT,
-											  end, p->next));
+		stale_doubt_partition(ingest, p, end);
 }
 
 /* The message to compare with is gone: read on from the next one, if that is there. */
@@ -59,7 +55,6 @@ verify_gone(Ingest *ingest, IngestPartition *p)
 	if (!p->verifying)
 		return false;
 	p->verifying = false;
-	batch_release(ingest->batch);
-	partitions_assign(ingest);
+	partition_assign_again(ingest, p);
 	return true;
 }

@@ -72,6 +72,8 @@ kafka_consumer_assign_again(KafkaClient *client, const KafkaPosition *positions,
 	rd_kafka_topic_partition_list_t *list = make_list(positions, n);
 	rd_kafka_error_t *error = rd_kafka_incremental_unassign(client->rk, list);
 
+	for (size_t i = 0; i < n; i++)
+		kafka_lane_close(client, positions[i].topic, positions[i].partition);
 	if (error == NULL)
 		error = rd_kafka_incremental_assign(client->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);

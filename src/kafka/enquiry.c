@@ -212,6 +212,77 @@ is_quitting(Enquirer *e)
 	return quit;
 }
 
+/* Asks for the offsets of such times, KAFKA_OFFSET_END among them. */
+static bool
+ask_offsets(Enquirer *e, rd_kafka_topic_partition_list_t *times)
+{
+	rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(e->rk, times, e->timeout_ms);
+
+	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < times->cnt; i++)
+		code = times->elems[i].err;
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR || fail(e, code, NULL);
+}
+
+/* ---- of every broker ---- */
+
+static bool
+prepare_ranges(Enquirer *e)
+{
+	if (e->positions == NULL)
+		return true;
+	e->answer.ranges = calloc(e->positions->cnt, sizeof(KafkaRange));
+	if (e->answer.ranges == NULL)
+		return out_of_memory(e);
+	for (int i = 0; i < e->positions->cnt; i++)
+	{
+		const rd_kafka_topic_partition_t *p = &e->positions->elems[i];
+
+		e->answer.ranges[i] = (KafkaRange) {strdup(p->topic), p->partition, KAFKA_OFFSET_UNKNOWN, KAFKA_OFFSET_UNKNOWN};
+		if (e->answer.ranges[i].topic == NULL)
+			return out_of_memory(e);
+		e->answer.nranges++;
+	}
+	return true;
+}
+
+static bool
+ask_range_ends(Enquirer *e, rd_kafka_topic_partition_list_t *list, int64_t time)
+{
+	for (int i = 0; i < list->cnt; i++)
+		list->elems[i].offset = time;
+	return ask_offsets(e, list);
+}
+
+/*
+ * By the leaders that this broker names. Brokers that disagree on who leads a partition have
+ * each one's leader asked; what one of them has is there.
+ */
+static bool
+ask_ranges(Enquirer *e)
+{
+	rd_kafka_topic_partition_list_t *firsts;
+	rd_kafka_topic_partition_list_t *ends;
+	bool		ok;
+
+	if (e->positions == NULL)
+		return true;
+	firsts = rd_kafka_topic_partition_list_copy(e->positions);
+	ends = rd_kafka_topic_partition_list_copy(e->positions);
+	ok = ask_range_ends(e, firsts, RD_KAFKA_OFFSET_BEGINNING) && ask_range_ends(e, ends, RD_KAFKA_OFFSET_END);
+	for (int i = 0; ok && i < e->positions->cnt; i++)
+	{
+		KafkaRange *range = &e->answer.ranges[i];
+
+		if (range->first < 0 || firsts->elems[i].offset < range->first)
+			range->first = firsts->elems[i].offset;
+		if (ends->elems[i].offset > range->end)
+			range->end = ends->elems[i].offset;
+	}
+	rd_kafka_topic_partition_list_destroy(firsts);
+	rd_kafka_topic_partition_list_destroy(ends);
+	return ok;
+}
+
 /*
  * A broker that has lost touch with the others may still answer, by what it knew when it
  * lost it. librdkafka asks whichever it likes; a handle that has only just been connected
@@ -230,7 +301,7 @@ ask_every_broker(Enquirer *e)
 		e->rk = open_handle(e, e->brokers[i]);
 		if (e->rk == NULL)
 			continue;
-		if (ask_all_metadata(e))
+		if (ask_all_metadata(e) && ask_ranges(e))
 			e->answer.brokers_heard++;
 		rd_kafka_destroy(e->rk);
 	}
@@ -246,6 +317,8 @@ ask_topics(Enquirer *e)
 
 	if (!ask_all_metadata(e))
 		return false;
+	if (e->every_broker && !prepare_ranges(e))
+		return false;
 	if (e->every_broker && e->conf)
 		ask_every_broker(e);
 
@@ -259,17 +332,6 @@ ask_topics(Enquirer *e)
 }
 
 /* ---- positions ---- */
-
-/* Asks for the offsets of such times, KAFKA_OFFSET_END among them. */
-static bool
-ask_offsets(Enquirer *e, rd_kafka_topic_partition_list_t *times)
-{
-	rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(e->rk, times, e->timeout_ms);
-
-	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < times->cnt; i++)
-		code = times->elems[i].err;
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR || fail(e, code, NULL);
-}
 
 /*
  * The ends first: where no message is at or after the time, what comes after this
@@ -466,7 +528,7 @@ answer_question(Enquirer *e)
 		(void) kafka_create_topic(e->rk, &e->create, e->timeout_ms, &e->answer.failure);
 	else if (e->describe)
 		(void) kafka_describe_topics(e->rk, e->timeout_ms, &e->answer);
-	else if (ask_topics(e) && e->positions && (e->group ? ask_group(e) : ask_positions(e)))
+	else if (ask_topics(e) && e->positions && !e->every_broker && (e->group ? ask_group(e) : ask_positions(e)))
 		copy_positions(e);
 }
 
@@ -712,6 +774,9 @@ kafka_answer_free(KafkaAnswer *answer)
 	for (size_t i = 0; i < answer->npositions; i++)
 		free(answer->positions[i].topic);
 	free(answer->positions);
+	for (size_t i = 0; i < answer->nranges; i++)
+		free(answer->ranges[i].topic);
+	free(answer->ranges);
 	memset(answer, 0, sizeof(*answer));
 }
 

@@ -115,6 +115,7 @@ extern bool kafka_topic_fill(KafkaTopic *topic, const struct rd_kafka_metadata_t
 /* lanes.c */
 extern void kafka_lane_open(KafkaClient *client, const char *topic, int32_t partition);
 extern size_t kafka_lanes_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max);
+extern void kafka_lane_close(KafkaClient *client, const char *topic, int32_t partition);
 extern void kafka_lanes_close(KafkaClient *client);
 
 /* admin.c: these wait */

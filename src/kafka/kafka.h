@@ -284,7 +284,7 @@ extern KafkaMemory kafka_consumer_memory(int npartitions);
 extern bool kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_t n,
 								  KafkaFailure *failure);
 
-/* Some of these anew, of which nothing came yet; the others' reading goes on. */
+/* Some of these anew, of which nothing is under way; the others' reading goes on. */
 extern bool kafka_consumer_assign_again(KafkaClient *client, const KafkaPosition *positions, size_t n,
 										KafkaFailure *failure);
 
@@ -369,9 +369,23 @@ typedef struct KafkaQuestion
 
 	bool		describe;		/* nothing of that, but all topics with all that is known of them */
 	const KafkaNewTopic *create;	/* nothing of that: make this topic */
-	bool		every_broker;	/* of kafka_ask_at_once() only: what do all of them know of the topics? */
+
+	/*
+	 * Of kafka_ask_at_once() only: what do all of them know of the topics? With positions:
+	 * and what have those partitions, by whoever each broker says leads them?
+	 */
+	bool		every_broker;
 	int			timeout_ms;
 } KafkaQuestion;
+
+/* What a partition has by all that were asked. */
+typedef struct KafkaRange
+{
+	char	   *topic;
+	int32_t		partition;
+	int64_t		first;			/* the least; KAFKA_OFFSET_UNKNOWN: nobody told */
+	int64_t		end;			/* the greatest */
+} KafkaRange;
 
 typedef struct KafkaAnswer
 {
@@ -382,6 +396,8 @@ typedef struct KafkaAnswer
 	KafkaPosition *positions;	/* of the question's, in its order; KAFKA_OFFSET_UNKNOWN: nothing committed */
 	size_t		npositions;
 	int			group_members;	/* of the question's group, or KAFKA_MEMBERS_UNCOUNTED: some */
+	KafkaRange *ranges;			/* with every_broker: of the question's positions, in place of theirs */
+	size_t		nranges;
 	int			brokers;		/* with every_broker: so many there are */
 	int			brokers_heard;	/* and so many have told of the topics what they know */
 } KafkaAnswer;

@@ -141,18 +141,33 @@ kafka_lanes_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max)
 	return n;
 }
 
+static void
+close_lane(Lane *lane)
+{
+	for (int m = lane->next; m < lane->n; m++)
+		rd_kafka_message_destroy(lane->messages[m]);
+	rd_kafka_queue_destroy(lane->queue);
+	free(lane->place.topic);
+}
+
+/* Of a partition that is assigned again, whose messages come through the common queue first. */
+void
+kafka_lane_close(KafkaClient *client, const char *topic, int32_t partition)
+{
+	for (size_t i = 0; i < client->nlanes; i++)
+		if (client->lanes[i].place.partition == partition && strcmp(client->lanes[i].place.topic, topic) == 0)
+		{
+			close_lane(&client->lanes[i]);
+			client->lanes[i] = client->lanes[--client->nlanes];
+			return;
+		}
+}
+
 void
 kafka_lanes_close(KafkaClient *client)
 {
 	for (size_t i = 0; i < client->nlanes; i++)
-	{
-		Lane	   *lane = &client->lanes[i];
-
-		for (int m = lane->next; m < lane->n; m++)
-			rd_kafka_message_destroy(lane->messages[m]);
-		rd_kafka_queue_destroy(lane->queue);
-		free(lane->place.topic);
-	}
+		close_lane(&client->lanes[i]);
 	free(client->lanes);
 	client->lanes = NULL;
 	client->nlanes = 0;

@@ -102,6 +102,7 @@ typedef enum JobCondition
 	CONDITION_TOPIC_MISSING,	/* ingest.c, window.c */
 	CONDITION_GROUP_IN_USE,		/* start.c: the consumer group to go on from has members */
 	CONDITION_STALE_BROKER,		/* stale.c: partitions are lacking in what brokers tell, which may be out of date */
+	CONDITION_STALE_LEADER,		/* stale.c: a partition's leader hasn't what was read, and may be out of date */
 	CONDITION_PARTITION_FAILS,	/* ingest.c: it can't be read */
 	CONDITION_STATEMENT_FAILS,	/* ingest.c: for every message */
 	CONDITION_TRANSACTION_FAILS,	/* ingest.c, exchange.c: by the environment; tried again */
