@@ -479,11 +479,11 @@ AS 'MODULE_PATHNAME', 'nexus_job_partitions';
 COMMENT ON FUNCTION @extschema@.nexus_job_partitions() IS
   'What the ingest workers of this database know of their partitions. Read nexus_partitions instead.';
 
-CREATE FUNCTION @extschema@.nexus_halt(OUT state text, OUT reason text)
+CREATE FUNCTION @extschema@.nexus_database_state(OUT state text, OUT reason text)
 RETURNS record
 LANGUAGE C VOLATILE
-AS 'MODULE_PATHNAME', 'nexus_halt';
-COMMENT ON FUNCTION @extschema@.nexus_halt() IS
+AS 'MODULE_PATHNAME', 'nexus_database_state';
+COMMENT ON FUNCTION @extschema@.nexus_database_state() IS
   'Why nothing can run in this database as a whole (not preloaded, a standby, a restored dump or a copy), or NULLs.';
 
 /* Several workers of a pipeline are one row: the state of the one that is worst off. */
@@ -554,7 +554,7 @@ FROM (SELECT 'outbox' AS kind, COALESCE(o.connection, 'outbox') AS name, o.conne
       UNION ALL
       SELECT 'pipeline', p.name, p.connection, 'ingest', p.name, false, p.paused, p.paused_reason
       FROM @extschema@.nexus_pipelines p) c
-CROSS JOIN @extschema@.nexus_halt() h
+CROSS JOIN @extschema@.nexus_database_state() h
 LEFT JOIN works w ON w.kind = c.job AND w.name IS NOT DISTINCT FROM c.job_name
 LEFT JOIN jobs s ON s.kind = 'supervisor';
 COMMENT ON VIEW @extschema@.nexus_status IS
@@ -609,7 +609,7 @@ BEGIN ATOMIC
     'pipelines', COALESCE(pg_catalog.jsonb_object_agg(s.name, pg_catalog.jsonb_build_object(
                   'state', s.state, 'reason', s.reason, 'lag', s.lag, 'deadLetters', s.dead_letters))
                 FILTER (WHERE s.kind = 'pipeline'), '{}'))
-  FROM @extschema@.nexus_status s CROSS JOIN @extschema@.nexus_halt() h;
+  FROM @extschema@.nexus_status s CROSS JOIN @extschema@.nexus_database_state() h;
 END;
 COMMENT ON FUNCTION @extschema@.nexus_health() IS
   'One object for a health check: status (healthy, degraded, unhealthy), version, role, transport, topic, kafkaConfigured, brokerReachable, authenticated, topicFound, workers, lag, timestamp, and the state of the outbox and of each pipeline. Asks shared memory and tables only, never the broker.';

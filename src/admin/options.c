@@ -154,7 +154,7 @@ set_option(const Option *option, const JsonbValue *v, Pipeline *pipeline)
 			*(bool *) target = strcmp(text, "stop") == 0;
 			break;
 		case OPTION_START:
-			*(char **) target = start_settle(text);
+			*(char **) target = start_normalize(text);
 			break;
 	}
 }

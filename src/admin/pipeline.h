@@ -2,7 +2,7 @@
  * pipeline.h
  *		Making and changing pipelines: what the files of it share.
  *
- * pipelines.c	nexus_create_pipeline(), nexus_alter_pipeline(), nexus_drop_pipeline()
+ * pipeline_functions.c	nexus_create_pipeline(), nexus_alter_pipeline(), nexus_drop_pipeline()
  * options.c	the table of options
  * statement.c	is the statement one that can take messages in?
  * steer.c		nexus_pause(), nexus_resume(), nexus_seek()
@@ -18,7 +18,7 @@
 #include "catalog/tables.h"
 #include "compat.h"
 
-/* ---- pipelines.c ---- */
+/* ---- pipeline_functions.c ---- */
 
 /* Raise 42704 if there is none of that name. Locked: its row, until the transaction ends. */
 extern Pipeline *pipeline_find(const char *name);

@@ -20,7 +20,7 @@
 
 PG_FUNCTION_INFO_V1(nexus_jobs);
 PG_FUNCTION_INFO_V1(nexus_job_partitions);
-PG_FUNCTION_INFO_V1(nexus_halt);
+PG_FUNCTION_INFO_V1(nexus_database_state);
 
 #define JOB_COLUMNS			20
 #define PARTITION_COLUMNS	5
@@ -186,7 +186,7 @@ what_halts(const char **reason)
 }
 
 Datum
-nexus_halt(PG_FUNCTION_ARGS)
+nexus_database_state(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Datum		values[2] = {0};

@@ -417,7 +417,7 @@ catalog_outbox_connections(List *known, MemoryContext context)
 }
 
 void
-catalog_outbox_bury(OutboxKey key, const char *error_name, const char *message)
+catalog_outbox_dead_letter(OutboxKey key, const char *error_name, const char *message)
 {
 	static CatalogQuery query = {
 		"WITH gone AS (DELETE FROM @nexus_outbox WHERE id OPERATOR(pg_catalog.=) $1"

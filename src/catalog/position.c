@@ -145,7 +145,7 @@ time_in_utc(TimestampTz time)
 
 /* latest stays so: it is the time at which the pipeline was made */
 static char *
-settled_position(const char *text)
+normalized_position(const char *text)
 {
 	Position	position = position_parse(text, 0);
 
@@ -155,7 +155,7 @@ settled_position(const char *text)
 }
 
 static char *
-settled_offsets(Jsonb *object)
+normalized_offsets(Jsonb *object)
 {
 	JsonbIterator *it = JsonbIteratorInit(&object->root);
 	JsonbIteratorToken token;
@@ -167,7 +167,7 @@ settled_offsets(Jsonb *object)
 	{
 		if (token == WJB_VALUE && v.type == jbvString)
 		{
-			v.val.string.val = settled_position(pnstrdup(v.val.string.val, v.val.string.len));
+			v.val.string.val = normalized_position(pnstrdup(v.val.string.val, v.val.string.len));
 			v.val.string.len = strlen(v.val.string.val);
 		}
 		result = pushJsonbValue(&state, token, token < WJB_BEGIN_ARRAY ? &v : NULL);
@@ -177,7 +177,7 @@ settled_offsets(Jsonb *object)
 }
 
 char *
-start_settle(const char *start)
+start_normalize(const char *start)
 {
 	Jsonb	   *object = offsets_object(start);
 	const char *group = start_group(start);
@@ -185,10 +185,10 @@ start_settle(const char *start)
 	if (object)
 	{
 		check_offsets(&object->root, 0);
-		return settled_offsets(object);
+		return normalized_offsets(object);
 	}
 	if (group == NULL)
-		return settled_position(start);
+		return normalized_position(start);
 	if (group[0] == '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -192,7 +192,7 @@ extern Position position_parse(const char *text, TimestampTz called_at);
  * A pipeline's start: a position, group:NAME, or offsets as a JSON object. Raises
  * likewise. Returns it palloc'd, with times in UTC: the worker's time zone is another.
  */
-extern char *start_settle(const char *start);
+extern char *start_normalize(const char *start);
 extern const char *start_group(const char *start);	/* NULL: no group */
 extern Position start_position(const char *start, const char *topic, int32 partition, TimestampTz called_at);
 
@@ -261,7 +261,7 @@ extern int64 catalog_outbox_id_before_all(const char *connection);
 extern List *catalog_outbox_connections(List *known, MemoryContext context);
 
 /* Moves a row to the dead letters. One without a message id of use is known by its id alone. */
-extern void catalog_outbox_bury(OutboxKey key, const char *error_name, const char *message);
+extern void catalog_outbox_dead_letter(OutboxKey key, const char *error_name, const char *message);
 
 /* ---- dead_letters.c ---- */
 

@@ -13,7 +13,7 @@
  *	  of data is flagged. With an ambiguous error it takes evidence: does the
  *	  statement, now, pass for another message of the batch?
  * What becomes of a flagged message, and where the progress is written down, is the
- * ledger's (offsets_ledger, replay.c): by the transaction that holds the rows.
+ * ledger's (offsets_ledger, replay_worker.c): by the transaction that holds the rows.
  *
  * No subtransactions: a deferred constraint fails at the commit, which is a
  * failure of the transaction like any other.
@@ -108,7 +108,7 @@ run_statement(Attempt *attempt)
 	if (rc < 0)
 		elog(ERROR, "the pipeline's statement gave %s", SPI_result_code_string(rc));
 
-	if (attempt->rehearsal)
+	if (attempt->dry_run)
 		SPI_execute("SET CONSTRAINTS ALL IMMEDIATE", false, 0);
 
 	/* what the statement has set for the session */
@@ -123,7 +123,7 @@ apply_body(void *arg)
 	Attempt    *attempt = arg;
 	Ingest	   *ingest = attempt->ingest;
 
-	if (!attempt->rehearsal && !ingest->ledger->settle(attempt))
+	if (!attempt->dry_run && !ingest->ledger->settle(attempt))
 	{
 		attempt->moved = true;
 		ereport(ERROR,
@@ -132,10 +132,10 @@ apply_body(void *arg)
 	}
 	if (batch_count_live(ingest->batch, attempt->lo, attempt->hi) > 0)
 		run_statement(attempt);
-	if (attempt->rehearsal)
+	if (attempt->dry_run)
 	{
 		attempt->passed = true;
-		ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("rehearsal")));
+		ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("dry_run")));
 	}
 }
 
@@ -177,11 +177,11 @@ note_applied(const Attempt *attempt)
  * can be caught without a subtransaction.
  */
 static void
-sift_body(void *arg)
+flag_undecodable_body(void *arg)
 {
 	Attempt    *attempt = arg;
 	Batch	   *batch = attempt->ingest->batch;
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "nexus_kafka sift", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "nexus_kafka flag_undecodable", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext before = MemoryContextSwitchTo(context);
 
 	for (int i = attempt->lo; i < attempt->hi; i++)
@@ -208,17 +208,17 @@ sift_body(void *arg)
 		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(before);
-	ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("rehearsal")));
+	ereport(ERROR, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg_internal("dry_run")));
 }
 
 static bool
-sift(Ingest *ingest, int lo, int hi)
+flag_undecodable(Ingest *ingest, int lo, int hi)
 {
 	Attempt		attempt = {ingest, lo, hi};
 	int			before = batch_count_live(ingest->batch, lo, hi);
 	ErrorData  *ignored;
 
-	if (!worker_transaction(sift_body, &attempt, ingest->batch->context, &ignored))
+	if (!worker_transaction(flag_undecodable_body, &attempt, ingest->batch->context, &ignored))
 		FreeErrorData(ignored);
 	return batch_count_live(ingest->batch, lo, hi) < before;
 }
@@ -226,7 +226,7 @@ sift(Ingest *ingest, int lo, int hi)
 static bool
 passes(Ingest *ingest, int lo, int hi)
 {
-	Attempt		attempt = {ingest, lo, hi, .rehearsal = true};
+	Attempt		attempt = {ingest, lo, hi, .dry_run = true};
 	ErrorData  *error;
 	bool		works;
 
@@ -273,7 +273,7 @@ stops_at_error(const Ingest *ingest)
 
 /* It is the message's error: a dead letter, or the end of the reading. */
 static ApplyOutcome
-condemn(Ingest *ingest, int lo, int hi, int i, ErrorData **error)
+give_up_on(Ingest *ingest, int lo, int hi, int i, ErrorData **error)
 {
 	if (stops_at_error(ingest))
 		return APPLY_STOP;
@@ -308,7 +308,7 @@ judge(Ingest *ingest, int lo, int hi, int suspect, ErrorData **error)
 		return APPLY_MOVED;
 	if (triage((*error)->sqlerrcode) == ERROR_OF_ENVIRONMENT)
 		return APPLY_RETRY;
-	return condemn(ingest, lo, hi, suspect, error);
+	return give_up_on(ingest, lo, hi, suspect, error);
 }
 
 /* [lo, middle), then [middle, hi). */
@@ -345,7 +345,7 @@ apply_range(Ingest *ingest, int lo, int hi, bool may_guess, ErrorData **error)
 		if (kind == ERROR_OF_ENVIRONMENT)
 			return APPLY_RETRY;
 		suspect = batch->undecodable >= 0 ? batch->undecodable : batch->shown;
-		if (batch->undecodable >= 0 && !stops_at_error(ingest) && sift(ingest, lo, hi))
+		if (batch->undecodable >= 0 && !stops_at_error(ingest) && flag_undecodable(ingest, lo, hi))
 		{
 			forget(error);
 			continue;			/* without them */
@@ -356,7 +356,7 @@ apply_range(Ingest *ingest, int lo, int hi, bool may_guess, ErrorData **error)
 			suspect = batch_first_live(batch, lo, hi);
 			if (kind == ERROR_AMBIGUOUS && ingest->ledger->asks_for_evidence)
 				return judge(ingest, lo, hi, suspect, error);
-			return condemn(ingest, lo, hi, suspect, error);
+			return give_up_on(ingest, lo, hi, suspect, error);
 		}
 		if (batch_first_live(batch, lo, hi) == hi)
 			return APPLY_FAILING;	/* all are flagged, so the dead letters can't be written */

@@ -25,9 +25,9 @@
 
 #define LOOK_TIMEOUT_MS		5000
 #define ENDS_TIMEOUT_MS		3000
-#define LOOK_EVERY_MS		20000
-#define LOOK_OFTEN_MS		3000
-#define LOOK_OFTEN_FOR_MS	30000	/* a broker that died is missed by the others so much later at most */
+#define REFRESH_EVERY_MS		20000
+#define REFRESH_OFTEN_MS		3000
+#define REFRESH_OFTEN_FOR_MS	30000	/* a broker that died is missed by the others so much later at most */
 #define NO_TOPIC_DELAY_MS	1000
 #define IN_TROUBLE_MS		5000
 #define MIRROR_EVERY_MS		5000
@@ -61,7 +61,7 @@ ingest_stop(Ingest *ingest, const char *reason,...)
 	vsnprintf(text, sizeof(text), reason, args);
 	va_end(args);
 	job_set_error(MyJob, ERRCODE_EXTERNAL_ROUTINE_EXCEPTION, text);
-	ingest->doubtful = true;
+	ingest->must_revalidate = true;
 	await_resume(text);
 }
 
@@ -102,8 +102,8 @@ start(void)
 
 	ingest->context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka ingest", ALLOCSET_DEFAULT_SIZES);
 	ingest->known_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka known topics", ALLOCSET_SMALL_SIZES);
-	ingest->look_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka look", ALLOCSET_DEFAULT_SIZES);
-	ingest->question_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka question", ALLOCSET_DEFAULT_SIZES);
+	ingest->refresh_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka look", ALLOCSET_DEFAULT_SIZES);
+	ingest->question_context = AllocSetContextCreate(TopMemoryContext, "nexus_kafka request", ALLOCSET_DEFAULT_SIZES);
 	if (!worker_transaction(load_pipeline, ingest, ingest->context, &error))
 		ReThrowError(error);
 	if (ingest->pipeline == NULL || ingest->pipeline->mistake)
@@ -122,16 +122,16 @@ start(void)
 
 /* ---- looking at the topic ---- */
 
-/* nexus_consume's question: where do the partitions end? */
+/* nexus_consume's request: where do the partitions end? */
 static void
-fill_ends(const Ingest *ingest, KafkaQuestion *question)
+fill_ends(const Ingest *ingest, KafkaRequest *request)
 {
 	KafkaPosition *ends = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
 
 	for (int i = 0; i < ingest->npartitions; i++)
 		ends[i] = (KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, KAFKA_OFFSET_END};
-	question->positions = ends;
-	question->npositions = ingest->npartitions;
+	request->positions = ends;
+	request->npositions = ingest->npartitions;
 }
 
 static bool
@@ -143,76 +143,76 @@ ends_are_wanted(const Ingest *ingest)
 static void
 ask(Ingest *ingest)
 {
-	KafkaQuestion question = {.timeout_ms = LOOK_TIMEOUT_MS};
-	bool		ends = ingest->ticket && ingest->assigned && ingest->ends_by_look && ingest->nquestions == 0;
+	KafkaRequest request = {.timeout_ms = LOOK_TIMEOUT_MS};
+	bool		ends = ingest->ticket && ingest->assigned && ingest->ends_by_refresh && ingest->nquestions == 0;
 
-	topics_fill_question(ingest->pipeline, &question);
-	question.positions = ingest->questions;
-	question.npositions = ingest->nquestions;
-	question.group = ingest->nquestions > 0 ? ingest->question_group : NULL;
+	topics_fill_question(ingest->pipeline, &request);
+	request.positions = ingest->questions;
+	request.npositions = ingest->nquestions;
+	request.group = ingest->nquestions > 0 ? ingest->question_group : NULL;
 	if (ends)
-		fill_ends(ingest, &question);
-	if (kafka_ask(ingest->link.client, &question))
+		fill_ends(ingest, &request);
+	if (kafka_request(ingest->link.client, &request))
 		ingest->asked_ends = ends;
 	else						/* no memory */
-		ingest->next_look = ingest->link.next_probe = mono_in_ms(NO_TOPIC_DELAY_MS);
+		ingest->next_refresh = ingest->link.next_probe = mono_in_ms(NO_TOPIC_DELAY_MS);
 }
 
 /* Somebody waits for it, so not behind a fetch. */
 static void
 ask_ends(Ingest *ingest)
 {
-	KafkaQuestion question = {.timeout_ms = ENDS_TIMEOUT_MS};
+	KafkaRequest request = {.timeout_ms = ENDS_TIMEOUT_MS};
 
-	topics_fill_question(ingest->pipeline, &question);
-	fill_ends(ingest, &question);
-	if (kafka_ask_at_once(ingest->link.client, &question))
+	topics_fill_question(ingest->pipeline, &request);
+	fill_ends(ingest, &request);
+	if (kafka_request_at_once(ingest->link.client, &request))
 		ingest->asked_ends = true;
 	else						/* no memory */
-		ingest->ends_by_look = true;
+		ingest->ends_by_refresh = true;
 	ingest->asked_at_once = AT_ONCE_ENDS;
 }
 
 static void
 note_no_answer(Ingest *ingest, const KafkaFailure *failure)
 {
-	ingest->look_failure.code = 0;
+	ingest->refresh_failure.code = 0;
 	link_trouble(&ingest->link, failure);
-	ingest->next_look = ingest->link.next_probe;
+	ingest->next_refresh = ingest->link.next_probe;
 }
 
 /* The look timed out: behind a fetch, which waits as long as its connection's settings say? */
 static void
-look_at_once(Ingest *ingest)
+refresh_at_once(Ingest *ingest)
 {
-	KafkaQuestion question = {.timeout_ms = ENDS_TIMEOUT_MS};
+	KafkaRequest request = {.timeout_ms = ENDS_TIMEOUT_MS};
 
-	topics_fill_question(ingest->pipeline, &question);
-	if (kafka_ask_at_once(ingest->link.client, &question))
+	topics_fill_question(ingest->pipeline, &request);
+	if (kafka_request_at_once(ingest->link.client, &request))
 		ingest->asked_ends = false;
 	else						/* no memory */
-		note_no_answer(ingest, &ingest->look_failure);
-	ingest->asked_at_once = AT_ONCE_LOOK;
+		note_no_answer(ingest, &ingest->refresh_failure);
+	ingest->asked_at_once = AT_ONCE_REFRESH;
 }
 
 static void
-ask_at_once(Ingest *ingest)
+request_at_once(Ingest *ingest)
 {
-	if (kafka_asking_at_once(ingest->link.client))
+	if (kafka_requesting_at_once(ingest->link.client))
 		return;
-	if (ends_are_wanted(ingest) && !ingest->ends_by_look)
+	if (ends_are_wanted(ingest) && !ingest->ends_by_refresh)
 		ask_ends(ingest);
 	else if (stale_must_ask(ingest))
 	{
 		if (stale_ask(ingest))
 			ingest->asked_at_once = AT_ONCE_EVERY_BROKER;
 	}
-	else if (ingest->look_failure.code != 0)
-		look_at_once(ingest);
+	else if (ingest->refresh_failure.code != 0)
+		refresh_at_once(ingest);
 }
 
 static void
-note_ends(Ingest *ingest, const KafkaAnswer *answer)
+note_ends(Ingest *ingest, const KafkaResponse *answer)
 {
 	if (!ingest->asked_ends || answer->npositions != ingest->npartitions)
 		return;
@@ -228,7 +228,7 @@ note_ends(Ingest *ingest, const KafkaAnswer *answer)
 
 /* False: partitions that are read are lacking in it, and reading goes on as if they weren't. */
 static bool
-is_up_to_date(Ingest *ingest, const KafkaAnswer *answer)
+is_up_to_date(Ingest *ingest, const KafkaResponse *answer)
 {
 	StaleVerdict verdict = stale_judge(ingest, answer);
 
@@ -251,16 +251,16 @@ is_up_to_date(Ingest *ingest, const KafkaAnswer *answer)
 
 /* What the broker answered; returns ms until the next look. */
 static long
-learn(Ingest *ingest, const KafkaAnswer *answer)
+learn(Ingest *ingest, const KafkaResponse *answer)
 {
 	char	   *missing = topics_missing(ingest->pipeline, answer);
 	char	   *leaderless = topics_leaderless(ingest->pipeline, answer);
 
-	ingest->look_failure.code = 0;
+	ingest->refresh_failure.code = 0;
 	link_heard(&ingest->link);
 	link_note_topic(ingest->pipeline->connection == NULL && topics_include(ingest->pipeline, nexus_topic) ? answer : NULL);
-	if (ingest->assigned && !ingest->doubtful && !is_up_to_date(ingest, answer))
-		return LOOK_OFTEN_MS;
+	if (ingest->assigned && !ingest->must_revalidate && !is_up_to_date(ingest, answer))
+		return REFRESH_OFTEN_MS;
 	if (missing && !(topics_any(ingest->pipeline, answer) && start_without_all_topics(ingest->pipeline)))
 	{
 		if (ingest->assigned)
@@ -291,85 +291,85 @@ learn(Ingest *ingest, const KafkaAnswer *answer)
 		job_condition_clear(MyJob, CONDITION_REMARK);
 	if (leaderless || missing)
 		return NO_TOPIC_DELAY_MS;
-	return mono_now() < ingest->look_often_until ? LOOK_OFTEN_MS : LOOK_EVERY_MS;
+	return mono_now() < ingest->refresh_often_until ? REFRESH_OFTEN_MS : REFRESH_EVERY_MS;
 }
 
 /* The broker, or a topic, was gone: nothing is taken in before it is known to be the same. */
 static void
 doubt(Ingest *ingest, int delay_ms)
 {
-	ingest->doubtful = true;
-	ingest->next_look = mono_in_ms(delay_ms);
+	ingest->must_revalidate = true;
+	ingest->next_refresh = mono_in_ms(delay_ms);
 }
 
 /* A broker may have died, and left a partition without a leader. */
 static void
-note_complaint(Ingest *ingest)
+note_error(Ingest *ingest)
 {
 	MonoTime	now = mono_now();
 
-	ingest->look_often_until = mono_after_ms(now, LOOK_OFTEN_FOR_MS);
-	ingest->next_look = Min(ingest->next_look, mono_after_ms(now, LOOK_OFTEN_MS));
+	ingest->refresh_often_until = mono_after_ms(now, REFRESH_OFTEN_FOR_MS);
+	ingest->next_refresh = Min(ingest->next_refresh, mono_after_ms(now, REFRESH_OFTEN_MS));
 }
 
 static void
 take_answer(Ingest *ingest)
 {
-	KafkaAnswer answer;
+	KafkaResponse answer;
 
-	if (!kafka_answered(ingest->link.client, &answer))
+	if (!kafka_response(ingest->link.client, &answer))
 		return;
 	if (answer.failure.code == 0)
-		ingest->next_look = mono_in_ms(learn(ingest, &answer));
+		ingest->next_refresh = mono_in_ms(learn(ingest, &answer));
 	else if (ingest->assigned && kafka_failure_is_timeout(&answer.failure))
 	{
-		ingest->look_failure = answer.failure;
-		ingest->next_look = ingest->link.next_probe = mono_in_ms(LOOK_EVERY_MS);
+		ingest->refresh_failure = answer.failure;
+		ingest->next_refresh = ingest->link.next_probe = mono_in_ms(REFRESH_EVERY_MS);
 	}
 	else
 		note_no_answer(ingest, &answer.failure);
-	kafka_answer_free(&answer);
+	kafka_response_free(&answer);
 }
 
 /*
  * Whether the broker is there is told by the connection that messages come from. Where only
- * this question's has trouble (as many as the broker lets in?), the other one is asked.
+ * this request's has trouble (as many as the broker lets in?), the other one is asked.
  */
 static void
 take_answer_at_once(Ingest *ingest)
 {
-	KafkaAnswer answer;
+	KafkaResponse answer;
 
-	if (!kafka_answered_at_once(ingest->link.client, &answer))
+	if (!kafka_response_at_once(ingest->link.client, &answer))
 		return;
 	if (answer.failure.code == 0)
-		ingest->next_look = mono_in_ms(learn(ingest, &answer));
+		ingest->next_refresh = mono_in_ms(learn(ingest, &answer));
 	else if (ingest->asked_at_once == AT_ONCE_EVERY_BROKER)
 		stale_unanswered(ingest);
 	else if (ingest->asked_at_once == AT_ONCE_ENDS)
-		ingest->ends_by_look = true;
-	else if (ingest->look_failure.code != 0)
-		note_no_answer(ingest, &ingest->look_failure);
-	kafka_answer_free(&answer);
+		ingest->ends_by_refresh = true;
+	else if (ingest->refresh_failure.code != 0)
+		note_no_answer(ingest, &ingest->refresh_failure);
+	kafka_response_free(&answer);
 }
 
 static void
-look_if_due(Ingest *ingest)
+refresh_if_due(Ingest *ingest)
 {
 	MemoryContext before;
 
 	if (!batch_is_empty(ingest->batch))
 		return;
-	before = MemoryContextSwitchTo(ingest->look_context);
+	before = MemoryContextSwitchTo(ingest->refresh_context);
 	take_answer_at_once(ingest);
 	take_answer(ingest);
-	ask_at_once(ingest);
-	if (!kafka_asking(ingest->link.client) &&
-		(link_probe_due(&ingest->link) || mono_now() >= ingest->next_look ||
-		 (ends_are_wanted(ingest) && ingest->ends_by_look)))
+	request_at_once(ingest);
+	if (!kafka_requesting(ingest->link.client) &&
+		(link_probe_due(&ingest->link) || mono_now() >= ingest->next_refresh ||
+		 (ends_are_wanted(ingest) && ingest->ends_by_refresh)))
 		ask(ingest);
 	MemoryContextSwitchTo(before);
-	MemoryContextReset(ingest->look_context);
+	MemoryContextReset(ingest->refresh_context);
 }
 
 /* ---- taking in ---- */
@@ -458,8 +458,8 @@ note_event(Ingest *ingest, const KafkaEvent *event)
 			note_failing_partition(event);
 			ingest->in_trouble = true;
 			if (kafka_fate(event->failure.code) == KAFKA_FATE_NO_TOPIC)
-				ingest->doubtful = true;
-			ingest->next_look = mono_in_ms(NO_TOPIC_DELAY_MS);
+				ingest->must_revalidate = true;
+			ingest->next_refresh = mono_in_ms(NO_TOPIC_DELAY_MS);
 			break;
 	}
 }
@@ -558,9 +558,9 @@ fetch_and_take_in(Ingest *ingest)
 		return false;
 
 	/* what is tried again, is so together with what came since: that may be evidence (apply.c) */
-	if (!ingest->doubtful)
+	if (!ingest->must_revalidate)
 		partitions_check_messages(ingest, batch_fetch(ingest->batch, ingest->link.client));
-	if (!ingest->doubtful && kafka_consumer_topic_gone(ingest->link.client))
+	if (!ingest->must_revalidate && kafka_consumer_topic_gone(ingest->link.client))
 		doubt(ingest, NO_TOPIC_DELAY_MS);
 	if (batch_is_empty(ingest->batch))
 	{
@@ -598,7 +598,7 @@ serve_requests(Ingest *ingest)
 		ingest->ticket = asked;
 		ingest->ends_known = false;
 		ingest->asked_ends = false;
-		ingest->ends_by_look = false;
+		ingest->ends_by_refresh = false;
 	}
 	if (ingest->ticket && ingest->ends_known && ingest->ticket_commit == InvalidXLogRecPtr &&
 		all_wanted_taken_in(ingest))
@@ -641,18 +641,18 @@ sleep_time(Ingest *ingest, bool behind)
 
 	if (!batch_is_empty(ingest->batch))
 		timeout = until(ingest->retry_at, timeout); /* until then nobody looks */
-	else if (!kafka_asking(ingest->link.client))
+	else if (!kafka_requesting(ingest->link.client))
 	{
 		if (ingest->every_broker_at)
 			timeout = until(ingest->every_broker_at, timeout);
-		timeout = until(ingest->next_look, timeout);
+		timeout = until(ingest->next_refresh, timeout);
 		if (link_probe_timeout(&ingest->link) >= 0)
 			timeout = until(ingest->link.next_probe, timeout);
 	}
 	if (ingest->assign_again_at && batch_is_empty(ingest->batch))
 		timeout = until(ingest->assign_again_at, timeout);
-	if (ingest->mirror_pending || ingest->mirror_commit != InvalidXLogRecPtr)
-		timeout = until(ingest->next_mirror, timeout);
+	if (ingest->commit_pending || ingest->commit_offsets_now != InvalidXLogRecPtr)
+		timeout = until(ingest->next_commit, timeout);
 	if (ingest->ticket_commit != InvalidXLogRecPtr)
 		timeout = timeout < 0 ? STANDBYS_MS : Min(timeout, STANDBYS_MS);
 	if (behind)
@@ -662,19 +662,19 @@ sleep_time(Ingest *ingest, bool behind)
 
 /* The offsets are noted, and told when a failover would find them here. */
 static void
-tend_mirror(Ingest *ingest, MonoTime now)
+tend_commit(Ingest *ingest, MonoTime now)
 {
-	if (ingest->mirror_commit == InvalidXLogRecPtr && ingest->mirror_pending)
+	if (ingest->commit_offsets_now == InvalidXLogRecPtr && ingest->commit_pending)
 	{
-		partitions_note_for_mirror(ingest);
-		ingest->mirror_pending = false;
+		partitions_note_for_commit(ingest);
+		ingest->commit_pending = false;
 	}
-	if (ingest->mirror_commit == InvalidXLogRecPtr)
+	if (ingest->commit_offsets_now == InvalidXLogRecPtr)
 		return;
-	if (partitions_mirror(ingest, 0))
-		ingest->next_mirror = mono_after_ms(now, MIRROR_EVERY_MS);
+	if (partitions_commit_offsets(ingest, 0))
+		ingest->next_commit = mono_after_ms(now, MIRROR_EVERY_MS);
 	else
-		ingest->next_mirror = mono_after_ms(now, MIRROR_AGAIN_MS);
+		ingest->next_commit = mono_after_ms(now, MIRROR_AGAIN_MS);
 }
 
 /* Lag, the mirror, the nudge: what is done now and then while messages flow. */
@@ -685,7 +685,7 @@ tend_progress(Ingest *ingest, bool busy)
 	MonoTime	now = mono_now();
 	bool		behind;
 
-	ingest->mirror_pending = ingest->mirror_pending || busy;
+	ingest->commit_pending = ingest->commit_pending || busy;
 	if (publish_lag(ingest, busy) && !busy && partitions_at_end(ingest))
 		note_nothing_fails();
 	behind = pg_atomic_read_u64(&MyJob->lag) > ingest->batch->max && ingest->retry_at == 0;
@@ -694,8 +694,8 @@ tend_progress(Ingest *ingest, bool busy)
 		kafka_consumer_nudge(ingest->link.client);
 		next_nudge = mono_after_ms(now, NUDGE_EVERY_MS);
 	}
-	if (now >= ingest->next_mirror)
-		tend_mirror(ingest, now);
+	if (now >= ingest->next_commit)
+		tend_commit(ingest, now);
 	return behind;
 }
 
@@ -708,12 +708,12 @@ finish(int code, Datum arg)
 {
 	Ingest	   *ingest = (Ingest *) DatumGetPointer(arg);
 
-	if (ingest->link.reachable && !ingest->doubtful)
+	if (ingest->link.reachable && !ingest->must_revalidate)
 	{
-		partitions_note_for_mirror(ingest);
-		for (int waited = 0; waited < LAST_STANDBYS_MS && !commit_is_safe(ingest->mirror_commit); waited += STANDBYS_MS)
+		partitions_note_for_commit(ingest);
+		for (int waited = 0; waited < LAST_STANDBYS_MS && !commit_is_safe(ingest->commit_offsets_now); waited += STANDBYS_MS)
 			pg_usleep(STANDBYS_MS * 1000L);
-		(void) partitions_mirror(ingest, LAST_MIRROR_MS);
+		(void) partitions_commit_offsets(ingest, LAST_MIRROR_MS);
 	}
 	batch_release(ingest->batch);
 }
@@ -740,7 +740,7 @@ nexus_ingest_main(Datum arg)
 	link_open(&ingest->link, ingest->pipeline->connection ? ingest->pipeline->connection : "", KAFKA_CONSUMER,
 			  settings, nsettings);
 	before_shmem_exit(finish, PointerGetDatum(ingest));
-	ingest->next_look = mono_now();
+	ingest->next_refresh = mono_now();
 
 	for (;;)
 	{
@@ -750,10 +750,10 @@ nexus_ingest_main(Datum arg)
 		worker_service();
 		if (link_serve(&ingest->link))
 			doubt(ingest, 0);
-		if (kafka_client_complained(ingest->link.client))
-			note_complaint(ingest);
+		if (kafka_client_had_error(ingest->link.client))
+			note_error(ingest);
 		serve_requests(ingest);
-		look_if_due(ingest);
+		refresh_if_due(ingest);
 		assign_again_if_due(ingest);
 		busy = fetch_and_take_in(ingest);
 		serve_requests(ingest);

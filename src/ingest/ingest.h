@@ -3,8 +3,8 @@
  *		Kafka to the pipeline's statement: what the files of src/ingest share.
  *
  * ingest.c		the worker: its loop, requests, what it tells of itself
- * replay.c		the worker that takes in dead letters
- * topics.c		which topics are the pipeline's
+ * replay_worker.c	the worker that takes in dead letters
+ * pipeline_topics.c	which topics are the pipeline's
  * partitions.c	which partitions, from which offset; new ones, other clusters
  * start.c		where a pipeline begins
  * verify.c		is a topic still the same one
@@ -90,7 +90,7 @@ typedef enum AtOnce
 {
 	AT_ONCE_ENDS,				/* for nexus_consume */
 	AT_ONCE_EVERY_BROKER,
-	AT_ONCE_LOOK
+	AT_ONCE_REFRESH
 } AtOnce;
 
 /* One transaction that takes in [lo, hi) of the batch. */
@@ -99,8 +99,8 @@ typedef struct Attempt
 	Ingest	   *ingest;
 	int			lo;
 	int			hi;
-	bool		rehearsal;		/* roll back in the end */
-	bool		passed;			/* a rehearsal came to its end */
+	bool		dry_run;		/* roll back in the end */
+	bool		passed;			/* a dry_run came to its end */
 	bool		moved;			/* somebody else was there first */
 	bool		full;			/* so many dead letters that the pipeline pauses itself */
 	uint64		rows;
@@ -132,17 +132,17 @@ struct Ingest
 	uint64		topics_hash;	/* of the topics and partitions as last seen */
 	bool		in_trouble;		/* a partition can't be read, and nothing came since */
 	MonoTime	assign_again_at;	/* when those with begin_unknown or in_doubt are; 0: not */
-	bool		doubtful;		/* a topic or the broker was missed: when it is there again, is it the same? */
+	bool		must_revalidate;		/* a topic or the broker was missed: when it is there again, is it the same? */
 
 	MemoryContext known_context;
 	KnownTopic *known;			/* stale.c's, as all to every_broker_at */
 	int			nknown;
 	Certainty	lacking;
 	MonoTime	every_broker_at;	/* when all are to be asked; 0: not */
-	AtOnce		asked_at_once;	/* the question at once that is under way */
-	KafkaFailure look_failure;	/* of a look that timed out, and is to be made at once; code 0: none */
+	AtOnce		asked_at_once;	/* the request at once that is under way */
+	KafkaFailure refresh_failure;	/* of a look that timed out, and is to be made at once; code 0: none */
 
-	MemoryContext look_context;	/* for a look at the topics */
+	MemoryContext refresh_context;	/* for a look at the topics */
 	MemoryContext question_context;
 	KafkaPosition *questions;	/* start.c's, to be asked next */
 	int			nquestions;
@@ -153,15 +153,15 @@ struct Ingest
 	uint64		taken_in;
 	XLogRecPtr	last_commit;
 
-	MonoTime	next_look;		/* for new partitions, and leaders */
-	MonoTime	look_often_until;
-	MonoTime	next_mirror;
-	bool		mirror_pending;
-	XLogRecPtr	mirror_commit;	/* what the noted offsets were committed with; invalid: none are noted */
+	MonoTime	next_refresh;		/* for new partitions, and leaders */
+	MonoTime	refresh_often_until;
+	MonoTime	next_commit;
+	bool		commit_pending;
+	XLogRecPtr	commit_offsets_now;	/* what the noted offsets were committed with; invalid: none are noted */
 	uint64		ticket;			/* request being served, 0: none */
 	XLogRecPtr	ticket_commit;	/* to be safe before it is answered; invalid: not all is taken in yet */
-	bool		asked_ends;		/* the question under way asks for the ends too */
-	bool		ends_by_look;	/* the ends are asked for with the topics, after a failure to at once */
+	bool		asked_ends;		/* the request under way asks for the ends too */
+	bool		ends_by_refresh;	/* the ends are asked for with the topics, after a failure to at once */
 	bool		ends_known;		/* partitions' wanted are set for it */
 
 	MonoTime	retry_at;		/* 0: nothing to retry */
@@ -235,7 +235,7 @@ extern ApplyOutcome apply_batch(Ingest *ingest, ErrorData **error);
 /* ---- offsets_ledger.c ---- */
 extern const Ledger offsets_ledger;
 
-/* ---- replay.c ---- */
+/* ---- replay_worker.c ---- */
 
 /* In a dynamic shared memory segment, between nexus_replay() and its worker. */
 typedef struct ReplayRequest
@@ -249,13 +249,13 @@ typedef struct ReplayRequest
 	int64		ids[FLEXIBLE_ARRAY_MEMBER];
 } ReplayRequest;
 
-/* ---- topics.c ---- */
-extern void topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question);
+/* ---- pipeline_topics.c ---- */
+extern void topics_fill_question(const Pipeline *pipeline, KafkaRequest *request);
 extern bool topics_include(const Pipeline *pipeline, const char *topic);
-extern const KafkaTopic *topics_find(const KafkaAnswer *answer, const char *name);	/* NULL: it isn't there */
-extern bool topics_any(const Pipeline *pipeline, const KafkaAnswer *answer);
-extern char *topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer);
-extern char *topics_leaderless(const Pipeline *pipeline, const KafkaAnswer *answer);
+extern const KafkaTopic *topics_find(const KafkaResponse *answer, const char *name);	/* NULL: it isn't there */
+extern bool topics_any(const Pipeline *pipeline, const KafkaResponse *answer);
+extern char *topics_missing(const Pipeline *pipeline, const KafkaResponse *answer);
+extern char *topics_leaderless(const Pipeline *pipeline, const KafkaResponse *answer);
 
 /* ---- partitions.c ---- */
 
@@ -263,7 +263,7 @@ extern char *topics_leaderless(const Pipeline *pipeline, const KafkaAnswer *answ
  * What the broker said of the topics: takes up partitions, checks the cluster.
  * False if it can't be done yet, and is to be asked for again.
  */
-extern bool partitions_learn(Ingest *ingest, const KafkaAnswer *answer);
+extern bool partitions_learn(Ingest *ingest, const KafkaResponse *answer);
 
 /* Drops what is not to be taken in: of no partition of this worker, or behind its offset. */
 extern void partitions_check_messages(Ingest *ingest, int first);
@@ -287,8 +287,8 @@ extern void partitions_publish_lag(Ingest *ingest);
 extern bool partitions_at_end(Ingest *ingest);
 
 /* The offsets are to be told to the broker; false: not yet, since standbys that are waited for don't have them. */
-extern void partitions_note_for_mirror(Ingest *ingest);
-extern bool partitions_mirror(Ingest *ingest, int timeout_ms);
+extern void partitions_note_for_commit(Ingest *ingest);
+extern bool partitions_commit_offsets(Ingest *ingest, int timeout_ms);
 pg_noreturn extern void partitions_start_over(Ingest *ingest);
 pg_noreturn extern void partition_start_over(Ingest *ingest, const IngestPartition *partition);
 
@@ -302,7 +302,7 @@ extern bool start_partitions(Ingest *ingest, List *fresh, const char *cluster_id
 
 /* True if any of the offsets is one by time, to be asked for. */
 extern bool start_must_ask(Ingest *ingest, List *mine);
-extern bool start_take_answer(Ingest *ingest, const KafkaAnswer *answer);
+extern bool start_take_answer(Ingest *ingest, const KafkaResponse *answer);
 
 /* ---- verify.c ---- */
 extern int64 message_hash(const KafkaMessage *message);
@@ -319,12 +319,12 @@ typedef enum StaleVerdict
 	STALE_LACKS					/* it is so */
 } StaleVerdict;
 
-extern void stale_note_known(Ingest *ingest, List *offsets, const KafkaAnswer *answer);
-extern StaleVerdict stale_judge(Ingest *ingest, const KafkaAnswer *answer);
-extern void stale_stop_if_made_anew(Ingest *ingest, const KafkaAnswer *answer);
+extern void stale_note_known(Ingest *ingest, List *offsets, const KafkaResponse *answer);
+extern StaleVerdict stale_judge(Ingest *ingest, const KafkaResponse *answer);
+extern void stale_stop_if_made_anew(Ingest *ingest, const KafkaResponse *answer);
 extern void stale_doubt_partition(Ingest *ingest, IngestPartition *p, int64 end);
 extern void stale_clear_partition(const Ingest *ingest, IngestPartition *p);
-extern void stale_judge_partitions(Ingest *ingest, const KafkaAnswer *answer);
+extern void stale_judge_partitions(Ingest *ingest, const KafkaResponse *answer);
 extern void stale_note_missing(Ingest *ingest);
 extern bool stale_must_ask(const Ingest *ingest);
 extern bool stale_ask(Ingest *ingest);

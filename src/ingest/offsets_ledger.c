@@ -32,7 +32,7 @@ collect_moves(Ingest *ingest, int lo, int hi, OffsetMove *moves)
 }
 
 static void
-bury(const Ingest *ingest, int i)
+dead_letter(const Ingest *ingest, int i)
 {
 	const KafkaMessage *message = &ingest->batch->messages[i];
 	DeadLetter	letter;
@@ -63,7 +63,7 @@ settle(Attempt *attempt)
 	{
 		if (ingest->batch->dead[i] == NULL)
 			continue;
-		bury(ingest, i);
+		dead_letter(ingest, i);
 		any = true;
 	}
 	if (any && ingest->pipeline->max_dead_letters > 0)

@@ -41,7 +41,7 @@ ingest_run_or_leave(XactBody body, void *arg, MemoryContext context)
 typedef struct Reading
 {
 	Ingest	   *ingest;
-	const KafkaAnswer *answer;
+	const KafkaResponse *answer;
 	const char *cluster_id;
 	StaleVerdict verdict;		/* on the answer */
 	List	   *offsets;		/* out */
@@ -49,7 +49,7 @@ typedef struct Reading
 
 /* Is the offset one of a partition that a topic that is there doesn't have? */
 static bool
-is_beyond(const PartitionOffset *offset, const KafkaAnswer *answer)
+is_beyond(const PartitionOffset *offset, const KafkaResponse *answer)
 {
 	const KafkaTopic *topic = topics_find(answer, offset->topic);
 
@@ -164,7 +164,7 @@ check_cluster(Ingest *ingest, List *offsets, const char *cluster_id)
 
 /* Of those that the answer lacks, is there one where nexus_seek() has been? */
 static bool
-any_told_beyond(List *offsets, const KafkaAnswer *answer)
+any_told_beyond(List *offsets, const KafkaResponse *answer)
 {
 	ListCell   *lc;
 
@@ -219,7 +219,7 @@ is_known(List *offsets, const char *topic, int32 partition)
 
 /* The pipeline's partitions that have no offset yet. */
 static List *
-new_partitions(const Ingest *ingest, List *offsets, const KafkaAnswer *answer)
+new_partitions(const Ingest *ingest, List *offsets, const KafkaResponse *answer)
 {
 	List	   *fresh = NIL;
 
@@ -267,7 +267,7 @@ is_comparable(const PartitionOffset *offset)
  * another one, so none of which no message is known yet.
  */
 static List *
-my_offsets(const Ingest *ingest, List *offsets, const KafkaAnswer *answer, bool in_doubt)
+my_offsets(const Ingest *ingest, List *offsets, const KafkaResponse *answer, bool in_doubt)
 {
 	List	   *mine = NIL;
 	ListCell   *lc;
@@ -382,13 +382,13 @@ take_up(Ingest *ingest, List *mine)
 		p->stat = partition_stat(MyJob, p->topic, p->partition);
 	}
 	partitions_assign(ingest);
-	ingest->doubtful = false;
+	ingest->must_revalidate = false;
 }
 
 /* ---- what the broker said ---- */
 
 static void
-learn_cluster(const KafkaAnswer *answer, char *cluster_id, size_t size)
+learn_cluster(const KafkaResponse *answer, char *cluster_id, size_t size)
 {
 	if (link_is_embedded())
 		embedded_cluster(cluster_id, size);
@@ -398,7 +398,7 @@ learn_cluster(const KafkaAnswer *answer, char *cluster_id, size_t size)
 
 /* Of the topics of the pipeline that are there, with their partitions. */
 static uint64
-topics_hash(const Ingest *ingest, const KafkaAnswer *answer)
+topics_hash(const Ingest *ingest, const KafkaResponse *answer)
 {
 	uint64		hash = 1;		/* none is none of another */
 
@@ -413,7 +413,7 @@ topics_hash(const Ingest *ingest, const KafkaAnswer *answer)
 }
 
 bool
-partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
+partitions_learn(Ingest *ingest, const KafkaResponse *answer)
 {
 	char		cluster_id[sizeof(answer->cluster_id)];
 	Reading		reading = {ingest, answer, cluster_id};
@@ -425,7 +425,7 @@ partitions_learn(Ingest *ingest, const KafkaAnswer *answer)
 	learn_cluster(answer, cluster_id, sizeof(cluster_id));
 	if (ingest->assigned)
 	{
-		if (hash == ingest->topics_hash && strcmp(cluster_id, ingest->link.cluster_id) == 0 && !ingest->doubtful)
+		if (hash == ingest->topics_hash && strcmp(cluster_id, ingest->link.cluster_id) == 0 && !ingest->must_revalidate)
 			return true;
 		worker_restart();
 	}
@@ -574,22 +574,22 @@ partitions_at_end(Ingest *ingest)
 }
 
 void
-partitions_note_for_mirror(Ingest *ingest)
+partitions_note_for_commit(Ingest *ingest)
 {
 	for (int i = 0; i < ingest->npartitions; i++)
 		ingest->partitions[i].noted = ingest->partitions[i].next;
-	ingest->mirror_commit = Max(ingest->last_commit, 1);
+	ingest->commit_offsets_now = Max(ingest->last_commit, 1);
 }
 
 bool
-partitions_mirror(Ingest *ingest, int timeout_ms)
+partitions_commit_offsets(Ingest *ingest, int timeout_ms)
 {
 	KafkaPosition *positions;
 	int			n = 0;
 
-	if (!commit_is_safe(ingest->mirror_commit))
+	if (!commit_is_safe(ingest->commit_offsets_now))
 		return false;			/* the broker must not know more than is left after a failover */
-	ingest->mirror_commit = InvalidXLogRecPtr;
+	ingest->commit_offsets_now = InvalidXLogRecPtr;
 	positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
 	for (int i = 0; i < ingest->npartitions; i++)
 	{
@@ -601,7 +601,7 @@ partitions_mirror(Ingest *ingest, int timeout_ms)
 		p->mirrored = p->noted;
 	}
 	if (n > 0)
-		kafka_consumer_mirror(ingest->link.client, positions, n, timeout_ms);
+		kafka_commit_offsets(ingest->link.client, positions, n, timeout_ms);
 	pfree(positions);
 	return true;
 }

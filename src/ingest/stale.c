@@ -5,7 +5,7 @@
  * A broker that has lost touch with the others still answers, by what it knew then: without
  * the topics and partitions that came later. So where an answer lacks some that the pipeline
  * has offsets of, every broker is asked, and the answer that knows most counts
- * (KafkaQuestion.every_broker). Only if all there are lack the same, more than once and for
+ * (KafkaRequest.every_broker). Only if all there are lack the same, more than once and for
  * some seconds, has the topic gone or been made anew. Until then the partitions that are
  * there go on.
  *
@@ -32,7 +32,7 @@
  * isn't there at the start may have gone long ago.
  */
 void
-stale_note_known(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
+stale_note_known(Ingest *ingest, List *offsets, const KafkaResponse *answer)
 {
 	MemoryContext before;
 	ListCell   *lc;
@@ -60,7 +60,7 @@ stale_note_known(Ingest *ingest, List *offsets, const KafkaAnswer *answer)
 
 /* The first topic of which the answer knows less; NULL: none. */
 static const KnownTopic *
-find_lacking(const Ingest *ingest, const KafkaAnswer *answer)
+find_lacking(const Ingest *ingest, const KafkaResponse *answer)
 {
 	for (int i = 0; i < ingest->nknown; i++)
 	{
@@ -83,7 +83,7 @@ want_every_broker(Ingest *ingest, int delay_ms)
 }
 
 static void
-show_doubt(const KnownTopic *lacking, const KafkaAnswer *answer)
+show_doubt(const KnownTopic *lacking, const KafkaResponse *answer)
 {
 	const KafkaTopic *topic = topics_find(answer, lacking->name);
 
@@ -99,7 +99,7 @@ show_doubt(const KnownTopic *lacking, const KafkaAnswer *answer)
 
 /* Have all brokers there are said so often and long enough? */
 static bool
-is_certain(Certainty *certainty, const KafkaAnswer *answer, bool says_so)
+is_certain(Certainty *certainty, const KafkaResponse *answer, bool says_so)
 {
 	MonoTime	now = mono_now();
 
@@ -124,7 +124,7 @@ find_in_doubt(const Ingest *ingest)
 }
 
 StaleVerdict
-stale_judge(Ingest *ingest, const KafkaAnswer *answer)
+stale_judge(Ingest *ingest, const KafkaResponse *answer)
 {
 	const KnownTopic *lacking = find_lacking(ingest, answer);
 
@@ -156,7 +156,7 @@ stale_judge(Ingest *ingest, const KafkaAnswer *answer)
 
 /* A topic that is there with fewer partitions is another one. */
 void
-stale_stop_if_made_anew(Ingest *ingest, const KafkaAnswer *answer)
+stale_stop_if_made_anew(Ingest *ingest, const KafkaResponse *answer)
 {
 	const KnownTopic *lacking = find_lacking(ingest, answer);
 	const KafkaTopic *topic = lacking ? topics_find(answer, lacking->name) : NULL;
@@ -201,7 +201,7 @@ stale_doubt_partition(Ingest *ingest, IngestPartition *p, int64 end)
 		want_every_broker(ingest, 0);
 	}
 	ingest->assign_again_at = ingest->assign_again_at ? Min(ingest->assign_again_at, again) : again;
-	ingest->next_look = Min(ingest->next_look, again);	/* tells librdkafka who leads it */
+	ingest->next_refresh = Min(ingest->next_refresh, again);	/* tells librdkafka who leads it */
 }
 
 /* What comes of it is at or after the next offset. */
@@ -216,7 +216,7 @@ stale_clear_partition(const Ingest *ingest, IngestPartition *p)
 
 /* Has none of the leaders that were asked the next offset? */
 static bool
-is_gone_by(const IngestPartition *p, const KafkaAnswer *answer)
+is_gone_by(const IngestPartition *p, const KafkaResponse *answer)
 {
 	for (size_t i = 0; i < answer->nranges; i++)
 	{
@@ -239,7 +239,7 @@ stop_as_gone(Ingest *ingest, const IngestPartition *p)
 }
 
 void
-stale_judge_partitions(Ingest *ingest, const KafkaAnswer *answer)
+stale_judge_partitions(Ingest *ingest, const KafkaResponse *answer)
 {
 	if (answer->brokers == 0 || find_in_doubt(ingest) == NULL)
 		return;
@@ -275,27 +275,27 @@ stale_must_ask(const Ingest *ingest)
 }
 
 static void
-fill_partitions_in_doubt(const Ingest *ingest, KafkaQuestion *question)
+fill_partitions_in_doubt(const Ingest *ingest, KafkaRequest *request)
 {
 	KafkaPosition *positions = palloc(Max(ingest->npartitions, 1) * sizeof(KafkaPosition));
 
 	for (int i = 0; i < ingest->npartitions; i++)
 		if (ingest->partitions[i].in_doubt)
-			positions[question->npositions++] =
+			positions[request->npositions++] =
 				(KafkaPosition) {ingest->partitions[i].topic, ingest->partitions[i].partition, KAFKA_OFFSET_END};
-	question->positions = positions;
+	request->positions = positions;
 }
 
 /* False: it could not be asked. */
 bool
 stale_ask(Ingest *ingest)
 {
-	KafkaQuestion question = {.every_broker = true, .timeout_ms = ASK_TIMEOUT_MS};
+	KafkaRequest request = {.every_broker = true, .timeout_ms = ASK_TIMEOUT_MS};
 
 	ingest->every_broker_at = 0;
-	topics_fill_question(ingest->pipeline, &question);
-	fill_partitions_in_doubt(ingest, &question);
-	if (kafka_ask_at_once(ingest->link.client, &question))
+	topics_fill_question(ingest->pipeline, &request);
+	fill_partitions_in_doubt(ingest, &request);
+	if (kafka_request_at_once(ingest->link.client, &request))
 		return true;
 	stale_unanswered(ingest);
 	return false;

@@ -4,7 +4,7 @@
  *
  * Partitions that are there at the first look begin by it, those that come later at
  * their beginning, or messages would be lost. What needs the broker to say (a time,
- * a consumer group's offsets) is asked for with the next question; an offset by
+ * a consumer group's offsets) is asked for with the next request; an offset by
  * time stands in nexus_offsets as such until it is answered, so a pipeline that is
  * stopped meanwhile forgets nothing.
  *
@@ -57,7 +57,7 @@ carry_out(Ingest *ingest, List *offsets)
 	ingest->pipeline->started = true;
 }
 
-/* A question that waits to be asked, possibly for days: its lists have a memory of their own. */
+/* A request that waits to be asked, possibly for days: its lists have a memory of their own. */
 static void
 must_ask(Ingest *ingest, List *offsets, const char *group)
 {
@@ -143,7 +143,7 @@ move_from_times(void *arg)
 }
 
 static List *
-answered_offsets(const KafkaAnswer *answer, int64 if_unknown, int *unknown)
+answered_offsets(const KafkaResponse *answer, int64 if_unknown, int *unknown)
 {
 	List	   *offsets = NIL;
 
@@ -169,7 +169,7 @@ answered_offsets(const KafkaAnswer *answer, int64 if_unknown, int *unknown)
 
 /* False: the old consumer is still there, or another look is needed for another reason. */
 bool
-start_take_answer(Ingest *ingest, const KafkaAnswer *answer)
+start_take_answer(Ingest *ingest, const KafkaResponse *answer)
 {
 	const char *group = ingest->question_group;
 	int			unknown;

@@ -1,7 +1,7 @@
 /*
  * admin.c
  *		Topics: making one, and all of them with their partitions' replicas and
- *		offsets. Waits for the cluster: for the enquirer's thread only.
+ *		offsets. Waits for the cluster: for the admin_thread's thread only.
  */
 #include "kafka/internal.h"
 
@@ -89,7 +89,7 @@ copy_topic(const struct rd_kafka_metadata_topic *from, KafkaTopic *to)
  * leader is away. That is just when the rest is wanted, so it isn't waited for long.
  */
 static bool
-fill_offsets(rd_kafka_t *rk, KafkaAnswer *answer, int64_t time, int timeout_ms)
+fill_offsets(rd_kafka_t *rk, KafkaResponse *answer, int64_t time, int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(16);
 	bool		ok = true;
@@ -117,7 +117,7 @@ fill_offsets(rd_kafka_t *rk, KafkaAnswer *answer, int64_t time, int timeout_ms)
 }
 
 bool
-kafka_describe_topics(rd_kafka_t *rk, int timeout_ms, KafkaAnswer *answer)
+kafka_describe_topics(rd_kafka_t *rk, int timeout_ms, KafkaResponse *answer)
 {
 	const struct rd_kafka_metadata *metadata;
 	rd_kafka_resp_err_t code = rd_kafka_metadata(rk, 1, NULL, &metadata, timeout_ms);

@@ -145,7 +145,7 @@ keep_fetches_out_of_the_heap(void)
 }
 
 /*
- * For the handle that only asks (enquiry.c): a consumer of no group, which tells nothing.
+ * For the handle that only asks (admin_thread.c): a consumer of no group, which tells nothing.
  * The client's own says what there is to say of the connection.
  */
 static rd_kafka_conf_t *
@@ -234,13 +234,13 @@ finish_client(void *arg)
 {
 	KafkaClient *client = arg;
 
-	if (client->enquirer)
-		kafka_enquirer_end(client->enquirer);
+	if (client->admin_thread)
+		kafka_admin_thread_end(client->admin_thread);
 	if (client->at_once)
-		kafka_enquirer_end(client->at_once);
+		kafka_admin_thread_end(client->at_once);
 	if (client->assigned)
 		rd_kafka_topic_partition_list_destroy(client->assigned);
-	kafka_lanes_close(client);
+	kafka_queues_close(client);
 	if (client->message_queue)
 		rd_kafka_queue_destroy(client->message_queue);
 	rd_kafka_queue_destroy(client->log_queue);
@@ -399,7 +399,7 @@ kafka_client_lost(KafkaClient *client)
 }
 
 bool
-kafka_client_complained(KafkaClient *client)
+kafka_client_had_error(KafkaClient *client)
 {
 	bool		complained = client->complained;
 

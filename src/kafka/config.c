@@ -26,7 +26,7 @@ static const Property common_properties[] = {
 	/* a broker that accepts and never answers is noticed */
 	{"socket.timeout.ms", "10000"},
 	{"socket.connection.setup.timeout.ms", "10000"},
-	/* or never says a first word, which is to be known before a worker's question times out */
+	/* or never says a first word, which is to be known before a worker's request times out */
 	{"api.version.request.timeout.ms", "3000"},
 	{"socket.keepalive.enable", "true"},
 	{"socket.nagle.disable", "true"},

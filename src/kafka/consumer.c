@@ -58,7 +58,7 @@ kafka_consumer_assign(KafkaClient *client, const KafkaPosition *positions, size_
 		kafka_failure_set(failure, code, NULL);
 		return false;
 	}
-	kafka_lanes_close(client);
+	kafka_queues_close(client);
 	if (client->assigned)
 		rd_kafka_topic_partition_list_destroy(client->assigned);
 	client->assigned = list;
@@ -168,7 +168,7 @@ kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 	got = rd_kafka_consume_batch_queue(client->message_queue, 0, client->fetched, max);
 	from_common = got > 0;
 	if (!from_common)
-		got = (ssize_t) kafka_lanes_take(client, client->fetched, max);
+		got = (ssize_t) kafka_queues_take(client, client->fetched, max);
 	for (ssize_t i = 0; i < got; i++)
 	{
 		rd_kafka_message_t *rkm = client->fetched[i];
@@ -179,7 +179,7 @@ kafka_consumer_fetch(KafkaClient *client, KafkaMessage *messages, size_t max)
 		{
 			fill_message(rkm, &messages[n++]);
 			if (from_common)
-				kafka_lane_open(client, messages[n - 1].topic, rkm->partition);
+				kafka_queue_open(client, messages[n - 1].topic, rkm->partition);
 		}
 		else
 		{
@@ -246,7 +246,7 @@ kafka_consumer_nudge(KafkaClient *client)
 }
 
 void
-kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms)
+kafka_commit_offsets(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = make_list(positions, n);
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(client->rk);

@@ -11,12 +11,12 @@
 
 #include "kafka/kafka.h"
 
-typedef struct Enquirer Enquirer;
-typedef struct Lane Lane;
+typedef struct AdminThread AdminThread;
+typedef struct PartitionQueue PartitionQueue;
 
 /*
  * Everything but rk and wakeup[1], which librdkafka's functions and the
- * enquirer's thread may use too, is touched by the main thread only.
+ * admin_thread's thread may use too, is touched by the main thread only.
  */
 struct KafkaClient
 {
@@ -46,12 +46,12 @@ struct KafkaClient
 	size_t		maxevents;
 	bool		needs_nudge;
 	bool		topic_gone;
-	Lane	   *lanes;
-	size_t		nlanes;
-	size_t		next_lane;
+	PartitionQueue	   *queues;
+	size_t		nqueues;
+	size_t		next_queue;
 
-	Enquirer   *enquirer;
-	Enquirer   *at_once;		/* with a handle of its own */
+	AdminThread   *admin_thread;
+	AdminThread   *at_once;		/* with a handle of its own */
 
 	/*
 	 * For that; NULL: a producer, which fetches nothing. Secrets are in it for the client's
@@ -70,7 +70,7 @@ extern bool kafka_start_thread(pthread_t *thread, void *(*main) (void *), void *
 /* Runs finish(arg) in a thread of its own; false if it isn't done in time. */
 extern bool kafka_run_bounded(void (*finish) (void *), void *arg, int timeout_ms);
 
-/* complaints.c */
+/* error_text.c */
 extern void kafka_failure_explain(KafkaFailure *failure, int code, const char *reason);
 
 /* files.c */
@@ -112,17 +112,17 @@ extern void kafka_producer_record_delivery(rd_kafka_t *rk, const rd_kafka_messag
 /* topic.c: without its partitions; false: no memory */
 extern bool kafka_topic_fill(KafkaTopic *topic, const struct rd_kafka_metadata_topic *metadata);
 
-/* lanes.c */
-extern void kafka_lane_open(KafkaClient *client, const char *topic, int32_t partition);
-extern size_t kafka_lanes_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max);
+/* partition_queues.c */
+extern void kafka_queue_open(KafkaClient *client, const char *topic, int32_t partition);
+extern size_t kafka_queues_take(KafkaClient *client, rd_kafka_message_t **messages, size_t max);
 extern void kafka_lane_close(KafkaClient *client, const char *topic, int32_t partition);
-extern void kafka_lanes_close(KafkaClient *client);
+extern void kafka_queues_close(KafkaClient *client);
 
 /* admin.c: these wait */
 extern bool kafka_create_topic(rd_kafka_t *rk, const KafkaNewTopic *topic, int timeout_ms, KafkaFailure *failure);
-extern bool kafka_describe_topics(rd_kafka_t *rk, int timeout_ms, KafkaAnswer *answer);
+extern bool kafka_describe_topics(rd_kafka_t *rk, int timeout_ms, KafkaResponse *answer);
 
-/* enquiry.c */
-extern void kafka_enquirer_end(Enquirer *enquirer);
+/* admin_thread.c */
+extern void kafka_admin_thread_end(AdminThread *admin_thread);
 
 #endif							/* NEXUS_KAFKA_INTERNAL_H */

@@ -15,12 +15,12 @@
  * property_names.c	which may be set, and which one was meant
  * files.c		the files that they name: have they changed, are keys kept secret?
  * errors.c	what an error of Kafka means for a message
- * complaints.c	what librdkafka complains of, in words for people
+ * error_text.c	what librdkafka complains of, in words for people
  * producer.c	sending, delivery reports
  * consumer.c	assigned partitions, messages, offsets
- * lanes.c		several partitions in step
+ * partition_queues.c	several partitions in step
  * admin.c		topics: making and describing them
- * enquiry.c	questions that librdkafka only answers to a thread that waits
+ * admin_thread.c	questions that librdkafka only answers to a thread that waits
  * embedded.c	a broker inside this process
  */
 #ifndef NEXUS_KAFKA_KAFKA_H
@@ -88,7 +88,7 @@ extern void kafka_client_serve(KafkaClient *client);
 extern bool kafka_client_lost(KafkaClient *client);
 
 /* True once after librdkafka complained of something, such as a broker that it lost. */
-extern bool kafka_client_complained(KafkaClient *client);
+extern bool kafka_client_had_error(KafkaClient *client);
 
 /* What librdkafka complained of last, NULL: nothing since it was told to forget. */
 extern const KafkaFailure *kafka_client_last_failure(const KafkaClient *client);
@@ -159,7 +159,7 @@ typedef enum KafkaFate
 
 extern KafkaFate kafka_fate(int code);
 
-/* Of a question: a broker is connected, and does not answer. */
+/* Of a request: a broker is connected, and does not answer. */
 extern bool kafka_failure_is_timeout(const KafkaFailure *failure);
 
 /* The broker answers, and says that it is not allowed. */
@@ -172,7 +172,7 @@ extern bool kafka_failure_is_of_system(const KafkaFailure *failure);
 extern bool kafka_failure_is_no_partition(int code);
 extern void kafka_failure_set(KafkaFailure *failure, int code, const char *text);
 
-/* ---- complaints.c ---- */
+/* ---- error_text.c ---- */
 
 typedef enum KafkaTrouble
 {
@@ -290,7 +290,7 @@ extern bool kafka_consumer_assign_again(KafkaClient *client, const KafkaPosition
 
 /*
  * What is there now, without waiting: up to max messages and events, of several
- * partitions the earliest first (lanes.c). The messages are to be released by the
+ * partitions the earliest first (partition_queues.c). The messages are to be released by the
  * caller. The events wait until they are
  * asked for, each valid until the next fetch. They came among the messages and
  * are to be looked at after them: an end that later messages have passed tells
@@ -320,9 +320,9 @@ extern void kafka_consumer_nudge(KafkaClient *client);
  * Tells the broker the offsets, for the tools that show lag and for who goes on
  * in the same group. Waits so long for its answer, 0: not at all.
  */
-extern void kafka_consumer_mirror(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms);
+extern void kafka_commit_offsets(KafkaClient *client, const KafkaPosition *positions, size_t n, int timeout_ms);
 
-/* ---- enquiry.c ---- */
+/* ---- admin_thread.c ---- */
 
 typedef struct KafkaPartition
 {
@@ -351,8 +351,8 @@ typedef struct KafkaNewTopic
 	size_t		nsettings;
 } KafkaNewTopic;
 
-/* All zero but for the timeout: does the cluster answer? The question is copied. */
-typedef struct KafkaQuestion
+/* All zero but for the timeout: does the cluster answer? The request is copied. */
+typedef struct KafkaRequest
 {
 	const char *const *topics;	/* which of these are there, with how many partitions? */
 	size_t		ntopics;
@@ -371,12 +371,12 @@ typedef struct KafkaQuestion
 	const KafkaNewTopic *create;	/* nothing of that: make this topic */
 
 	/*
-	 * Of kafka_ask_at_once() only: what do all of them know of the topics? With positions:
+	 * Of kafka_request_at_once() only: what do all of them know of the topics? With positions:
 	 * and what have those partitions, by whoever each broker says leads them?
 	 */
 	bool		every_broker;
 	int			timeout_ms;
-} KafkaQuestion;
+} KafkaRequest;
 
 /* What a partition has by all that were asked. */
 typedef struct KafkaRange
@@ -387,37 +387,37 @@ typedef struct KafkaRange
 	int64_t		end;			/* the greatest */
 } KafkaRange;
 
-typedef struct KafkaAnswer
+typedef struct KafkaResponse
 {
 	KafkaFailure failure;		/* code 0: the rest is valid */
 	char		cluster_id[128];	/* empty if the broker doesn't tell */
 	KafkaTopic *topics;			/* those that are there */
 	size_t		ntopics;
-	KafkaPosition *positions;	/* of the question's, in its order; KAFKA_OFFSET_UNKNOWN: nothing committed */
+	KafkaPosition *positions;	/* of the request's, in its order; KAFKA_OFFSET_UNKNOWN: nothing committed */
 	size_t		npositions;
-	int			group_members;	/* of the question's group, or KAFKA_MEMBERS_UNCOUNTED: some */
-	KafkaRange *ranges;			/* with every_broker: of the question's positions, in place of theirs */
+	int			group_members;	/* of the request's group, or KAFKA_MEMBERS_UNCOUNTED: some */
+	KafkaRange *ranges;			/* with every_broker: of the request's positions, in place of theirs */
 	size_t		nranges;
 	int			brokers;		/* with every_broker: so many there are */
 	int			brokers_heard;	/* and so many have told of the topics what they know */
-} KafkaAnswer;
+} KafkaResponse;
 
-/* The answer makes the client's fd readable. False if a question is under way already. */
-extern bool kafka_ask(KafkaClient *client, const KafkaQuestion *question);
-extern bool kafka_asking(KafkaClient *client);
+/* The answer makes the client's fd readable. False if a request is under way already. */
+extern bool kafka_request(KafkaClient *client, const KafkaRequest *request);
+extern bool kafka_requesting(KafkaClient *client);
 
-/* True once for each question, when it is answered; to be freed by kafka_answer_free(). */
-extern bool kafka_answered(KafkaClient *client, KafkaAnswer *answer);
+/* True once for each request, when it is answered; to be freed by kafka_response_free(). */
+extern bool kafka_response(KafkaClient *client, KafkaResponse *answer);
 
 /*
  * The same beside that, of a consumer that has partitions: a broker answers in order, and
- * kafka_ask()'s question waits there until a fetch is answered. This one has connections of
+ * kafka_request()'s request waits there until a fetch is answered. This one has connections of
  * its own, which are kept for a minute.
  */
-extern bool kafka_ask_at_once(KafkaClient *client, const KafkaQuestion *question);
-extern bool kafka_asking_at_once(KafkaClient *client);
-extern bool kafka_answered_at_once(KafkaClient *client, KafkaAnswer *answer);
-extern void kafka_answer_free(KafkaAnswer *answer);
+extern bool kafka_request_at_once(KafkaClient *client, const KafkaRequest *request);
+extern bool kafka_requesting_at_once(KafkaClient *client);
+extern bool kafka_response_at_once(KafkaClient *client, KafkaResponse *answer);
+extern void kafka_response_free(KafkaResponse *answer);
 
 /* ---- embedded.c ---- */
 

@@ -402,7 +402,7 @@ exchange_body(void *arg)
 	{
 		const Refusal *refusal = lfirst(lc);
 
-		catalog_outbox_bury(refusal->key, refusal->error_name, refusal->text);
+		catalog_outbox_dead_letter(refusal->key, refusal->error_name, refusal->text);
 	}
 	exchange->refused = list_length(relay->settled.refused);
 	exchange->phase = EXCHANGE_READS;

@@ -39,7 +39,7 @@ flush_count(Relay *relay, int64 id)
 }
 
 void
-flush_settle(Relay *relay, int64 id)
+flush_count_done(Relay *relay, int64 id)
 {
 	if (id <= relay->flush.mark)
 		relay->flush.unsettled--;

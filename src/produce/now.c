@@ -155,7 +155,7 @@ now_take_calls(Relay *relay)
 	bool		left = false;
 
 	if (calls == relay->calls.seen || !relay->link.reachable ||
-		(relay->handover.gathering && relay->reader.n == 0))
+		(relay->coalescing.gathering && relay->reader.n == 0))
 		return;
 	relay->calls.waits = false;
 	while ((call = call_take_next(&i)) != NULL)
@@ -195,7 +195,7 @@ now_answer(Relay *relay, Sent *sent, const KafkaDelivery *delivery)
 	bool		again = false;
 
 	if (--relay->calls.in_flight == 0)
-		handover_calls_answered(relay);
+		coalesce_calls_answered(relay);
 	if (fate == KAFKA_FATE_DELIVERED)
 		window_note_delivered(window, sent);
 	else if (fate == KAFKA_FATE_NO_TOPIC)

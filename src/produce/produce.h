@@ -12,10 +12,10 @@
  * relay.c		the worker that publishes the outbox: its loop
  * in_flight.c	the rows and calls that are under way
  * window.c		what may be in flight, by topic and partition, and what is left till then
- * handover.c	when what waits is handed to librdkafka
+ * coalesce.c	when what waits is handed to librdkafka
  * exchange.c	its transaction: settled rows are deleted, new ones read
  * send.c		rows to the broker, acknowledgements and refusals back
- * topics.c		nexus_create_topic and nexus_topics, as the relay serves them
+ * topic_calls.c	nexus_create_topic and nexus_topics, as the relay serves them
  * flush.c		nexus_flush, as the relay serves it
  * overdue.c	tells when a broker answers but acknowledges nothing
  */
@@ -321,7 +321,7 @@ extern bool window_misses_topic(const Window *window);
 /* Topics' partitions are to be asked for; and they are being. */
 extern void window_want_partitions(Window *window);
 extern void window_asks_partitions(Window *window);
-extern void window_take_topics(Window *window, const KafkaAnswer *answer);
+extern void window_take_topics(Window *window, const KafkaResponse *answer);
 
 /* ---- what the relay's files share ---- */
 
@@ -390,19 +390,19 @@ typedef struct Calls
 	bool		waits;			/* one for its lane */
 } Calls;
 
-/* handover.c */
-typedef struct Handover
+/* coalesce.c */
+typedef struct Coalescing
 {
 	bool		open;			/* what waits may be handed over */
 	MonoTime	closed_since;	/* the last time that something was */
 	int			timed_below;	/* when so few of it are in flight it has taken a round trip; 0: not to be told */
 	int64		round_trip;		/* that, on average, in microseconds; 0: not known */
-	int			stuck;			/* in flight, not counted */
+	int			stalled;			/* in flight, not counted */
 	int			last_calls;		/* so many calls went together */
 	bool		gathering;		/* calls that wait have to wait for others, if nothing else is to be handed over */
-	MonoTime	comeback_until; /* at most */
+	MonoTime	callers_until; /* at most */
 	bool		answered;		/* send.c: anything has been since */
-} Handover;
+} Coalescing;
 
 /* send.c */
 typedef struct Sender
@@ -423,7 +423,7 @@ typedef struct Relay
 	Settled		settled;
 	Flush		flush;
 	Calls		calls;
-	Handover	handover;
+	Coalescing	coalescing;
 } Relay;
 
 /* ---- exchange.c ---- */
@@ -466,20 +466,20 @@ extern void now_look_again(Relay *relay);	/* at calls that have been looked at *
 extern void now_look_if_waiting(Relay *relay);
 extern void now_answer_left_over(void);
 
-/* ---- handover.c ---- */
+/* ---- coalesce.c ---- */
 
 /* Sets open and gathering; whoever calls from then on wakes the relay, if it has to know. */
-extern void handover_look(Relay *relay);
-extern MonoTime handover_next_look(const Relay *relay);	/* 0: no need */
+extern void coalesce_look(Relay *relay);
+extern MonoTime coalesce_next_look(const Relay *relay);	/* 0: no need */
 
 /* So many were handed over; they go to the broker now, unless there is more to read at once. */
-extern void handover_done(Relay *relay, int rows, int calls);
-extern void handover_calls_answered(Relay *relay);
-extern void handover_note_answer(Relay *relay);
+extern void coalesce_done(Relay *relay, int rows, int calls);
+extern void coalesce_calls_answered(Relay *relay);
+extern void coalesce_note_answer(Relay *relay);
 
-/* ---- topics.c ---- */
+/* ---- topic_calls.c ---- */
 extern bool topics_take_call(Relay *relay, Call *call);
-extern bool topics_answer(Relay *relay, const KafkaAnswer *answer);
+extern bool topics_answer(Relay *relay, const KafkaResponse *answer);
 
 /* ---- flush.c ---- */
 extern void flush_note_request(Relay *relay);
@@ -488,7 +488,7 @@ extern void flush_answer(Relay *relay);
 
 /* A row was read; one that was read is settled, or left in the table. */
 extern void flush_count(Relay *relay, int64 id);
-extern void flush_settle(Relay *relay, int64 id);
+extern void flush_count_done(Relay *relay, int64 id);
 
 /* ---- overdue.c ---- */
 

@@ -36,7 +36,7 @@
 #define LONGEST_LOOK_FOR_TOPIC_MS	30000
 #define LOOK_FOR_PARTITIONS_MS	1000
 #define LOOK_AT_GAPS_MS		10000
-#define LAST_WORDS_MS		500
+#define DRAIN_MS		500
 #define QUEUE_KBYTES		32768	/* of librdkafka's, besides two of the largest messages */
 
 PGDLLEXPORT void nexus_relay_main(Datum arg);
@@ -90,12 +90,12 @@ ask(void)
 			? Min(plan.look_for_topic_ms * 2, LONGEST_LOOK_FOR_TOPIC_MS) : LOOK_FOR_TOPIC_MS;
 		window_asks_partitions(&relay.window);
 	}
-	if (!kafka_ask(relay.link.client, &(KafkaQuestion) {.all_topics = plan.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
+	if (!kafka_request(relay.link.client, &(KafkaRequest) {.all_topics = plan.asked_topics,.timeout_ms = ASK_TIMEOUT_MS}))
 		relay.link.next_probe = plan.next_question;	/* no memory */
 }
 
 static void
-take_answer(const KafkaAnswer *answer)
+take_answer(const KafkaResponse *answer)
 {
 	if (answer->failure.code != 0)
 	{
@@ -127,16 +127,16 @@ next_question(void)
 static void
 watch_link(void)
 {
-	KafkaAnswer answer;
+	KafkaResponse answer;
 
 	link_serve(&relay.link);
-	if (kafka_answered(relay.link.client, &answer))
+	if (kafka_response(relay.link.client, &answer))
 	{
 		if (!topics_answer(&relay, &answer))
 			take_answer(&answer);
-		kafka_answer_free(&answer);
+		kafka_response_free(&answer);
 	}
-	if (!kafka_asking(relay.link.client) &&
+	if (!kafka_requesting(relay.link.client) &&
 		(link_probe_due(&relay.link) || mono_now() >= next_question()))
 		ask();
 }
@@ -201,12 +201,12 @@ hand_over(void)
 	int			rows = relay.sender.in_flight;
 	int			calls = relay.calls.in_flight;
 
-	handover_look(&relay);
-	if (!relay.handover.open)
+	coalesce_look(&relay);
+	if (!relay.coalescing.open)
 		return;
 	now_take_calls(&relay);
 	relay_send(&relay);
-	handover_done(&relay, relay.sender.in_flight - rows, relay.calls.in_flight - calls);
+	coalesce_done(&relay, relay.sender.in_flight - rows, relay.calls.in_flight - calls);
 }
 
 /* The earlier one; 0: none. */
@@ -226,7 +226,7 @@ sleep_time(void)
 	if (relay_has_room(&relay) && relay.reader.retry_at == 0)
 		next = Max(next_reading(now), relay.reader.paused_until);
 	next = earlier(next, overdue_next_look(&relay));
-	next = earlier(next, handover_next_look(&relay));
+	next = earlier(next, coalesce_next_look(&relay));
 	next = earlier(next, relay_next_safe_look(&relay));
 	next = earlier(next, relay.window.next_look);
 	if (relay.reader.retry_at != 0)
@@ -235,7 +235,7 @@ sleep_time(void)
 		next = plan.coalesce_until;
 	else if (relay_has_room(&relay) && (reading_is_wanted() || !relay.reader.caught_up))
 		next = Min(next, relay.reader.paused_until);
-	if (!kafka_asking(relay.link.client))
+	if (!kafka_requesting(relay.link.client))
 		next = Min(next, next_question());
 	timeout = mono_ms_between(now, next);
 	if (link_probe_timeout(&relay.link) >= 0)
@@ -248,9 +248,9 @@ sleep_time(void)
  * still, so that it isn't published again.
  */
 static void
-relay_last_words(void)
+relay_drain(void)
 {
-	MonoTime	until = mono_in_ms(LAST_WORDS_MS);
+	MonoTime	until = mono_in_ms(DRAIN_MS);
 
 	SetConfigOption("lock_timeout", "200ms", PGC_USERSET, PGC_S_SESSION);
 	while (relay.sender.in_flight > relay.window.stalled && relay.link.reachable && mono_now() < until)
@@ -312,7 +312,7 @@ nexus_relay_main(Datum arg)
 	settings[0] = (KafkaSetting) {"message.max.bytes", max_bytes};
 	settings[1] = (KafkaSetting) {"queue.buffering.max.kbytes", queue_kbytes};
 	link_open(&relay.link, MyJob->name, KAFKA_PRODUCER, settings, lengthof(settings));
-	worker_last_words = relay_last_words;
+	worker_drain = relay_drain;
 
 	for (;;)
 	{

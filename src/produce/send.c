@@ -38,7 +38,7 @@ static void
 put_back(Relay *relay, Sent *sent)
 {
 	window_out(&relay->window, sent);
-	flush_settle(relay, sent->key.id);	/* for the count: the window knows what is left */
+	flush_count_done(relay, sent->key.id);	/* for the count: the window knows what is left */
 	in_flight_forget(sent);
 }
 
@@ -128,7 +128,7 @@ note_failed(Relay *relay, Sent *sent, const KafkaFailure *failure, bool alone)
 static void
 forget(Relay *relay, Sent *sent)
 {
-	flush_settle(relay, sent->key.id);
+	flush_count_done(relay, sent->key.id);
 	in_flight_forget(sent);
 }
 
@@ -283,7 +283,7 @@ relay_take_deliveries(Relay *relay)
 	kafka_producer_forget_deliveries(relay->link.client);
 	if (n > 0)
 	{
-		handover_note_answer(relay);
+		coalesce_note_answer(relay);
 		relay_read_on(relay);
 		now_look_if_waiting(relay);
 	}

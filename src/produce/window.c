@@ -895,7 +895,7 @@ window_asks_partitions(Window *window)
 
 /* True if there are some that were not there. */
 static bool
-take_list(Window *window, const KafkaAnswer *answer)
+take_list(Window *window, const KafkaResponse *answer)
 {
 	uint64	   *listed = MemoryContextAllocHuge(window_context, (answer->ntopics + 1) * sizeof(uint64));
 	int			n = 0;
@@ -928,7 +928,7 @@ take_topic(Window *window, Route *route, int npartitions)
 }
 
 void
-window_take_topics(Window *window, const KafkaAnswer *answer)
+window_take_topics(Window *window, const KafkaResponse *answer)
 {
 	if (take_list(window, answer))
 		pass_soon(window);

@@ -87,7 +87,7 @@ definition_check(const Pipeline *p)
 	check_range("max_dead_letters", p->max_dead_letters, 0, PG_INT32_MAX);
 	check_group(p->group_id);
 	check_group(start_group(p->start));
-	(void) start_settle(p->start);
+	(void) start_normalize(p->start);
 	if (TIMESTAMP_NOT_FINITE(p->created_at))
 		refuse("created_at of the pipeline is not a time");
 	if (p->connection)

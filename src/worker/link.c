@@ -186,7 +186,7 @@ note_trouble(const KafkaFailure *failure)
 }
 
 void
-link_note_topic(const KafkaAnswer *answer)
+link_note_topic(const KafkaResponse *answer)
 {
 	TopicPresence presence = answer ? TOPIC_MISSING : TOPIC_UNKNOWN;
 
@@ -337,14 +337,14 @@ link_serve(KafkaLink *link)
 bool
 link_probe_due(KafkaLink *link)
 {
-	return !link->reachable && !kafka_asking(link->client) && mono_now() >= link->next_probe;
+	return !link->reachable && !kafka_requesting(link->client) && mono_now() >= link->next_probe;
 }
 
 /* Until the next question is due, -1: none is wanted, or an answer will come. */
 long
 link_probe_timeout(KafkaLink *link)
 {
-	if (link->reachable || kafka_asking(link->client))
+	if (link->reachable || kafka_requesting(link->client))
 		return -1;
 	return mono_ms_until(link->next_probe);
 }

@@ -30,7 +30,7 @@ Job		   *MyJob = NULL;
 
 int			worker_reloads = 0;
 
-void		(*worker_last_words) (void) = NULL;
+void		(*worker_drain) (void) = NULL;
 
 static bool leave_hard = false;
 static bool retiring = false;
@@ -146,12 +146,12 @@ worker_service(void)
 	/* nothing is under way here: no need for FATAL's line in the log */
 	if (ProcDiePending)
 	{
-		void		(*last_words) (void) = worker_last_words;
+		void		(*drain) (void) = worker_drain;
 
-		worker_last_words = NULL;
+		worker_drain = NULL;
 		ProcDiePending = false;
-		if (last_words)
-			last_words();
+		if (drain)
+			drain();
 
 		/* the postmaster starts the launcher, which has no job, again after a 1 only */
 		proc_exit(MyJob ? 0 : 1);

@@ -443,7 +443,7 @@ extern bool worker_wait(int fd, long timeout_ms);
 extern int	worker_reloads;
 
 /* Called once, when the worker is told to end, before it does. */
-extern void (*worker_last_words) (void);
+extern void (*worker_drain) (void);
 
 /* Ends the process and takes its job along. */
 pg_noreturn extern void worker_retire(void);
@@ -599,7 +599,7 @@ extern bool link_probe_due(KafkaLink *link);
 extern long link_probe_timeout(KafkaLink *link);
 
 /* For nexus_health(): is nexus_kafka.topic among the topics of the answer? NULL: it wasn't asked for. */
-extern void link_note_topic(const KafkaAnswer *answer);
+extern void link_note_topic(const KafkaResponse *answer);
 
 extern bool link_is_embedded(void);
 

@@ -274,7 +274,7 @@ sub reasons_that_exist
 		push @reasons, $code =~ /(?:job_condition_set|ingest_stop|await_resume)\([^";]*?$string/g,
 		  $code =~ /#define \w+_REASON\s+$string/g, $code =~ /\*reason = (?:psprintf\()?$string/g,
 		  $code =~ /paused_reason\s*=\s*'((?:[^'"])*)'/g, $code =~ /pg_catalog\.format\('([^']*)'/g;
-		push @reasons, $code =~ /psprintf\($string/g if $file =~ m{ingest/topics\.c};
+		push @reasons, $code =~ /psprintf\($string/g if $file =~ m{ingest/pipeline_topics\.c};
 		push @reasons, $code =~ /^catalog_role_mistake\(.*?^\}/ms ? $& =~ /psprintf\($string/g : () if $file =~ m{catalog/pipelines\.c};
 		push @reasons, $code =~ /^explain_none\(.*?^\}/ms ? $& =~ /\bnone = (.*?);/g : () if $file =~ m{worker/link\.c};
 	}

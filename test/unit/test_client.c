@@ -20,9 +20,9 @@
 #define LIST_OFFSETS	2			/* in Kafka's protocol */
 
 static void
-await_answer(KafkaClient *client, KafkaAnswer *answer)
+await_answer(KafkaClient *client, KafkaResponse *answer)
 {
-	while (!kafka_answered(client, answer))
+	while (!kafka_response(client, answer))
 		wait_for(client);
 }
 
@@ -97,14 +97,14 @@ test_questions(void)
 	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
 	KafkaPosition positions[] = {{"three", 0, KAFKA_OFFSET_END}, {"three", 2, 0}};
 	const char *topics[] = {"three"};
-	KafkaQuestion question = {
+	KafkaRequest question = {
 		.topics = topics, .ntopics = 1, .positions = positions, .npositions = 2, .timeout_ms = 5000
 	};
-	KafkaAnswer answer;
+	KafkaResponse answer;
 
 	ok(kafka_embedded_create_topic(broker, "three", 3, &failure), "a topic is created");
-	ok(kafka_ask(client, &question), "a question is taken");
-	ok(!kafka_ask(client, &question), "one at a time");
+	ok(kafka_request(client, &question), "a question is taken");
+	ok(!kafka_request(client, &question), "one at a time");
 	await_answer(client, &answer);
 	is_int(answer.failure.code, 0, "it is answered");
 	is_int(answer.ntopics, 1, "with the topic that is there");
@@ -113,22 +113,22 @@ test_questions(void)
 	is_int(answer.npositions, 2, "with the positions asked for");
 	is_int(answer.positions[0].offset, 0, "the end of an empty partition: 0");
 	is_int(answer.positions[1].offset, 0, "no message from that time on: the end");
-	kafka_answer_free(&answer);
-	ok(!kafka_answered(client, &answer), "once");
+	kafka_response_free(&answer);
+	ok(!kafka_response(client, &answer), "once");
 
-	question = (KafkaQuestion) {.all_topics = true, .timeout_ms = 5000};
-	kafka_ask(client, &question);
+	question = (KafkaRequest) {.all_topics = true, .timeout_ms = 5000};
+	kafka_request(client, &question);
 	await_answer(client, &answer);
 	ok(answer.ntopics == 1 && strcmp(answer.topics[0].name, "three") == 0, "all topics");
-	kafka_answer_free(&answer);
+	kafka_response_free(&answer);
 	ok(kafka_client_close(client, 5000), "the client closes");
 	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
 }
 
 static void
-await_answer_at_once(KafkaClient *client, KafkaAnswer *answer)
+await_answer_at_once(KafkaClient *client, KafkaResponse *answer)
 {
-	while (!kafka_answered_at_once(client, answer))
+	while (!kafka_response_at_once(client, answer))
 		wait_for(client);
 }
 
@@ -158,10 +158,10 @@ test_questions_at_once(void)
 	KafkaPosition positions[] = {{"t", 0, 0}};
 	KafkaPosition end[] = {{"t", 0, KAFKA_OFFSET_END}};
 	const char *topics[] = {"t"};
-	KafkaQuestion question = {
+	KafkaRequest question = {
 		.topics = topics, .ntopics = 1, .positions = end, .npositions = 1, .timeout_ms = 1000
 	};
-	KafkaAnswer answer;
+	KafkaResponse answer;
 	const KafkaEvent *event;
 	int			threads;
 
@@ -178,26 +178,26 @@ test_questions_at_once(void)
 	threads = count_threads();
 
 	/* both are asked while a fetch is waiting */
-	ok(kafka_ask(client, &question), "a question is asked");
+	ok(kafka_request(client, &question), "a question is asked");
 	question.timeout_ms = 30000;
-	ok(kafka_ask_at_once(client, &question), "and one at once, beside it");
-	ok(!kafka_ask_at_once(client, &question), "one of these at a time");
+	ok(kafka_request_at_once(client, &question), "and one at once, beside it");
+	ok(!kafka_request_at_once(client, &question), "one of these at a time");
 	await_answer_at_once(client, &answer);
 	is_int(answer.failure.code, 0, "that one is answered");
 	ok(answer.ntopics == 1 && answer.npositions == 1 && answer.positions[0].offset == 0, "with what was asked");
 	ok(answer.cluster_id[0] != '\0', "and the cluster's id");
-	kafka_answer_free(&answer);
+	kafka_response_free(&answer);
 	await_answer(client, &answer);
 	ok(answer.failure.code != 0, "the other waits behind the fetch, and longer than it may");
-	kafka_answer_free(&answer);
+	kafka_response_free(&answer);
 
-	question = (KafkaQuestion) {.topics = topics, .ntopics = 1, .every_broker = true, .timeout_ms = 30000};
-	ok(kafka_ask_at_once(client, &question), "every broker is asked");
+	question = (KafkaRequest) {.topics = topics, .ntopics = 1, .every_broker = true, .timeout_ms = 30000};
+	ok(kafka_request_at_once(client, &question), "every broker is asked");
 	await_answer_at_once(client, &answer);
 	is_int(answer.failure.code, 0, "it is answered");
 	ok(answer.brokers == 1 && answer.brokers_heard == 1, "by the one there is");
 	ok(answer.ntopics == 1 && answer.topics[0].npartitions == 1, "which knows the topic");
-	kafka_answer_free(&answer);
+	kafka_response_free(&answer);
 	ok(count_threads() > threads, "what asks has threads of its own");
 	ok(kafka_client_close(client, 5000), "the client closes with them");
 	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
@@ -269,9 +269,9 @@ test_key_files(void)
 	KafkaSetting settings[] = {
 		{"bootstrap.servers", kafka_embedded_bootstrap(broker)}, {"group.id", "g"}, {"ssl.key.location", key}
 	};
-	KafkaQuestion question = {.timeout_ms = 30000};
+	KafkaRequest question = {.timeout_ms = 30000};
 	KafkaClient *client;
-	KafkaAnswer answer;
+	KafkaResponse answer;
 
 	fchmod(fd, 0644);
 	ok(kafka_client_open(KAFKA_CONSUMER, settings, 3, &failure) == NULL, "a key that others may read is not used");
@@ -280,15 +280,15 @@ test_key_files(void)
 	client = kafka_client_open(KAFKA_CONSUMER, settings, 3, &failure);
 	ok(client != NULL, "one that is the owner's is");
 	fchmod(fd, 0644);
-	ok(kafka_ask_at_once(client, &question), "a question, when others may read it");
+	ok(kafka_request_at_once(client, &question), "a question, when others may read it");
 	await_answer_at_once(client, &answer);
 	ok(strstr(answer.failure.text, "ssl.key.location names a file that may be read by others") != NULL, "is refused");
-	kafka_answer_free(&answer);
+	kafka_response_free(&answer);
 	fchmod(fd, 0600);
-	ok(kafka_ask_at_once(client, &question), "and when they may not any more");
+	ok(kafka_request_at_once(client, &question), "and when they may not any more");
 	await_answer_at_once(client, &answer);
 	is_int(answer.failure.code, 0, "is answered");
-	kafka_answer_free(&answer);
+	kafka_response_free(&answer);
 	ok(kafka_client_close(client, 5000), "the client closes");
 	ok(kafka_embedded_stop(broker, 5000), "the broker stops");
 	close(fd);
@@ -318,9 +318,9 @@ test_silent_broker(void)
 	KafkaSetting settings[] = {{"bootstrap.servers", bootstrap}};
 	KafkaFailure failure = {0};
 	KafkaClient *client = kafka_client_open(KAFKA_PRODUCER, settings, 1, &failure);
-	KafkaAnswer answer;
+	KafkaResponse answer;
 
-	kafka_ask(client, &(KafkaQuestion) {.timeout_ms = 200});
+	kafka_request(client, &(KafkaRequest) {.timeout_ms = 200});
 	await_answer(client, &answer);
 	ok(answer.failure.code != 0, "a silent broker: the question fails");
 	ok(strstr(answer.failure.text, "no usable connection") != NULL, "and says what is known so far");

@@ -1,5 +1,5 @@
 /*
- * topics.c
+ * pipeline_topics.c
  *		The topics of a pipeline: one, a list, or a regular expression.
  */
 #include "nexus_kafka.h"
@@ -45,16 +45,16 @@ topics_listed(const Pipeline *pipeline)
 }
 
 void
-topics_fill_question(const Pipeline *pipeline, KafkaQuestion *question)
+topics_fill_question(const Pipeline *pipeline, KafkaRequest *request)
 {
 	List	   *names = topics_listed(pipeline);
 	const char **topics = palloc(Max(list_length(names), 1) * sizeof(char *));
 	ListCell   *lc;
 
 	foreach(lc, names)
-		topics[question->ntopics++] = lfirst(lc);
-	question->topics = topics;
-	question->all_topics = is_pattern(pipeline);
+		topics[request->ntopics++] = lfirst(lc);
+	request->topics = topics;
+	request->all_topics = is_pattern(pipeline);
 }
 
 bool
@@ -64,7 +64,7 @@ topics_include(const Pipeline *pipeline, const char *topic)
 }
 
 const KafkaTopic *
-topics_find(const KafkaAnswer *answer, const char *name)
+topics_find(const KafkaResponse *answer, const char *name)
 {
 	for (size_t i = 0; i < answer->ntopics; i++)
 		if (strcmp(answer->topics[i].name, name) == 0)
@@ -73,7 +73,7 @@ topics_find(const KafkaAnswer *answer, const char *name)
 }
 
 bool
-topics_any(const Pipeline *pipeline, const KafkaAnswer *answer)
+topics_any(const Pipeline *pipeline, const KafkaResponse *answer)
 {
 	for (size_t i = 0; i < answer->ntopics; i++)
 		if (topics_include(pipeline, answer->topics[i].name))
@@ -83,7 +83,7 @@ topics_any(const Pipeline *pipeline, const KafkaAnswer *answer)
 
 /* What is listed and isn't there, for people; NULL: nothing. */
 char *
-topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer)
+topics_missing(const Pipeline *pipeline, const KafkaResponse *answer)
 {
 	List	   *names = topics_listed(pipeline);
 	ListCell   *lc;
@@ -101,7 +101,7 @@ topics_missing(const Pipeline *pipeline, const KafkaAnswer *answer)
 }
 
 char *
-topics_leaderless(const Pipeline *pipeline, const KafkaAnswer *answer)
+topics_leaderless(const Pipeline *pipeline, const KafkaResponse *answer)
 {
 	for (size_t i = 0; i < answer->ntopics; i++)
 	{

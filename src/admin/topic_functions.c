@@ -1,5 +1,5 @@
 /*
- * topics.c
+ * topic_functions.c
  *		nexus_create_topic() and nexus_topics(): asked of the relay, or of the embedded
  *		broker.
  */

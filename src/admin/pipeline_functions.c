@@ -1,5 +1,5 @@
 /*
- * pipelines.c
+ * pipeline_functions.c
  *		nexus_create_pipeline(), nexus_alter_pipeline() and nexus_drop_pipeline().
  *
  * A pipeline runs with the rights of the role that made it, or of another that its

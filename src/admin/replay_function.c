@@ -1,5 +1,5 @@
 /*
- * replay.c
+ * replay_function.c
  *		nexus_replay(): asks for dead letters to be tried again, and waits.
  *
  * A worker of its own does it, since the statement may only run in one, under its

@@ -1,5 +1,5 @@
 /*
- * complaints.c
+ * error_text.c
  *		What librdkafka complains of, in words for who runs the server.
  *
  * Its text is OpenSSL's or the broker's, written for who knows these. Where a sign in it

@@ -1,17 +1,17 @@
 /*
- * enquiry.c
+ * admin_thread.c
  *		Questions to the cluster that librdkafka only answers to a thread that
  *		waits: topics and their partitions, the cluster's id, offsets by time, and
  *		what a consumer group has committed.
  *
  * A worker's main thread must not wait, so a thread waits for it. It starts with the
- * first question, takes one at a time, calls librdkafka and nothing else, and tells
+ * first request, takes one at a time, calls librdkafka and nothing else, and tells
  * the main thread through the client's pipe.
  *
  * A broker answers the requests of a connection in their order, and a consumer that
  * has read all has a fetch waiting there, for half a second. What somebody waits for
- * (KafkaQuestion.at_once) is therefore asked by a second handle with connections of its
- * own, in a second thread, which opens it for the first such question and closes it
+ * (KafkaRequest.at_once) is therefore asked by a second handle with connections of its
+ * own, in a second thread, which opens it for the first such request and closes it
  * when a while has passed without another: a pipeline for which nobody waits pays
  * neither for the threads nor for the connections.
  */
@@ -23,25 +23,25 @@
 #include <string.h>
 #include <time.h>
 
-#define KEEP_OPEN_S			60		/* the second handle, after its last question */
+#define KEEP_OPEN_S			60		/* the second handle, after its last request */
 #define ONE_BROKER_MS		2000	/* for each one's answer, when all are asked */
 #define MOST_BROKERS		32		/* of which each is asked */
 
-typedef enum EnquiryState
+typedef enum RequestState
 {
-	ENQUIRY_IDLE,
-	ENQUIRY_ASKED,
-	ENQUIRY_ANSWERED
-} EnquiryState;
+	REQUEST_IDLE,
+	REQUEST_ASKED,
+	REQUEST_ANSWERED
+} RequestState;
 
-struct Enquirer
+struct AdminThread
 {
 	KafkaClient *client;
 	const rd_kafka_conf_t *conf;	/* the client's, of the thread's own handle; NULL: it uses the client's handle */
 	pthread_t	thread;
 	pthread_mutex_t mutex;		/* guards state and quit */
 	pthread_cond_t changed;
-	EnquiryState state;
+	RequestState state;
 	bool		quit;
 
 	rd_kafka_t *rk;				/* the thread's; NULL: its own one isn't open */
@@ -58,12 +58,12 @@ struct Enquirer
 	int			nbrokers;
 	KafkaNewTopic create;		/* name NULL: none */
 	int			timeout_ms;
-	KafkaAnswer answer;
+	KafkaResponse answer;
 };
 
 /* text NULL: what the code says. */
 static bool
-fail(Enquirer *e, rd_kafka_resp_err_t code, const char *text)
+fail(AdminThread *e, rd_kafka_resp_err_t code, const char *text)
 {
 	char		silent[64];
 
@@ -79,7 +79,7 @@ fail(Enquirer *e, rd_kafka_resp_err_t code, const char *text)
 }
 
 static bool
-out_of_memory(Enquirer *e)
+out_of_memory(AdminThread *e)
 {
 	return fail(e, RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE, "out of memory");
 }
@@ -88,7 +88,7 @@ out_of_memory(Enquirer *e)
 
 /* Of several brokers' answers the one with the most partitions counts: they only ever grow. */
 static bool
-add_topic(Enquirer *e, const struct rd_kafka_metadata_topic *topic)
+add_topic(AdminThread *e, const struct rd_kafka_metadata_topic *topic)
 {
 	KafkaTopic *topics;
 
@@ -111,7 +111,7 @@ add_topic(Enquirer *e, const struct rd_kafka_metadata_topic *topic)
 }
 
 static void
-note_brokers(Enquirer *e, const struct rd_kafka_metadata *metadata)
+note_brokers(AdminThread *e, const struct rd_kafka_metadata *metadata)
 {
 	char		address[300];
 
@@ -129,7 +129,7 @@ note_brokers(Enquirer *e, const struct rd_kafka_metadata *metadata)
 }
 
 static void
-forget_brokers(Enquirer *e)
+forget_brokers(AdminThread *e)
 {
 	for (int i = 0; i < e->nbrokers; i++)
 		free(e->brokers[i]);
@@ -140,7 +140,7 @@ forget_brokers(Enquirer *e)
 
 /* topic NULL: all, or (none wanted) a sign of life. */
 static bool
-ask_metadata(Enquirer *e, const char *topic)
+ask_metadata(AdminThread *e, const char *topic)
 {
 	rd_kafka_t *rk = e->rk;
 	rd_kafka_topic_t *rkt = topic ? rd_kafka_topic_new(rk, topic, NULL) : NULL;
@@ -178,7 +178,7 @@ ask_metadata(Enquirer *e, const char *topic)
 }
 
 static bool
-ask_all_metadata(Enquirer *e)
+ask_all_metadata(AdminThread *e)
 {
 	for (size_t i = 0; i < e->ntopics; i++)
 		if (!ask_metadata(e, e->topics[i]))
@@ -187,7 +187,7 @@ ask_all_metadata(Enquirer *e)
 }
 
 static rd_kafka_t *
-open_handle(Enquirer *e, const char *broker)
+open_handle(AdminThread *e, const char *broker)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_dup(e->conf);
 	char		why[sizeof(e->answer.failure.text)];
@@ -202,7 +202,7 @@ open_handle(Enquirer *e, const char *broker)
 }
 
 static bool
-is_quitting(Enquirer *e)
+is_quitting(AdminThread *e)
 {
 	bool		quit;
 
@@ -214,7 +214,7 @@ is_quitting(Enquirer *e)
 
 /* Asks for the offsets of such times, KAFKA_OFFSET_END among them. */
 static bool
-ask_offsets(Enquirer *e, rd_kafka_topic_partition_list_t *times)
+ask_offsets(AdminThread *e, rd_kafka_topic_partition_list_t *times)
 {
 	rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(e->rk, times, e->timeout_ms);
 
@@ -226,7 +226,7 @@ ask_offsets(Enquirer *e, rd_kafka_topic_partition_list_t *times)
 /* ---- of every broker ---- */
 
 static bool
-prepare_ranges(Enquirer *e)
+prepare_ranges(AdminThread *e)
 {
 	if (e->positions == NULL)
 		return true;
@@ -246,7 +246,7 @@ prepare_ranges(Enquirer *e)
 }
 
 static bool
-ask_range_ends(Enquirer *e, rd_kafka_topic_partition_list_t *list, int64_t time)
+ask_range_ends(AdminThread *e, rd_kafka_topic_partition_list_t *list, int64_t time)
 {
 	for (int i = 0; i < list->cnt; i++)
 		list->elems[i].offset = time;
@@ -258,7 +258,7 @@ ask_range_ends(Enquirer *e, rd_kafka_topic_partition_list_t *list, int64_t time)
  * each one's leader asked; what one of them has is there.
  */
 static bool
-ask_ranges(Enquirer *e)
+ask_ranges(AdminThread *e)
 {
 	rd_kafka_topic_partition_list_t *firsts;
 	rd_kafka_topic_partition_list_t *ends;
@@ -289,7 +289,7 @@ ask_ranges(Enquirer *e)
  * to one broker asks that one.
  */
 static void
-ask_every_broker(Enquirer *e)
+ask_every_broker(AdminThread *e)
 {
 	rd_kafka_t *usual = e->rk;
 	int			timeout_ms = e->timeout_ms;
@@ -311,7 +311,7 @@ ask_every_broker(Enquirer *e)
 }
 
 static bool
-ask_topics(Enquirer *e)
+ask_topics(AdminThread *e)
 {
 	char	   *cluster_id;
 
@@ -335,10 +335,10 @@ ask_topics(Enquirer *e)
 
 /*
  * The ends first: where no message is at or after the time, what comes after this
- * question is.
+ * request is.
  */
 static bool
-ask_positions(Enquirer *e)
+ask_positions(AdminThread *e)
 {
 	rd_kafka_topic_partition_list_t *ends = rd_kafka_topic_partition_list_copy(e->positions);
 	rd_kafka_topic_partition_list_t *times = e->positions;
@@ -361,7 +361,7 @@ ask_positions(Enquirer *e)
 /* ---- a consumer group ---- */
 
 static bool
-await_group(Enquirer *e, rd_kafka_queue_t *queue, rd_kafka_event_t **event)
+await_group(AdminThread *e, rd_kafka_queue_t *queue, rd_kafka_event_t **event)
 {
 	*event = rd_kafka_queue_poll(queue, e->timeout_ms);
 	if (*event == NULL)
@@ -374,7 +374,7 @@ await_group(Enquirer *e, rd_kafka_queue_t *queue, rd_kafka_event_t **event)
 }
 
 static bool
-ask_members(Enquirer *e, rd_kafka_queue_t *queue, bool *dead)
+ask_members(AdminThread *e, rd_kafka_queue_t *queue, bool *dead)
 {
 	const char *groups[] = {e->group};
 	rd_kafka_event_t *event;
@@ -400,7 +400,7 @@ ask_members(Enquirer *e, rd_kafka_queue_t *queue, bool *dead)
 }
 
 static bool
-ask_committed(Enquirer *e, rd_kafka_queue_t *queue)
+ask_committed(AdminThread *e, rd_kafka_queue_t *queue)
 {
 	rd_kafka_ListConsumerGroupOffsets_t *request = rd_kafka_ListConsumerGroupOffsets_new(e->group, e->positions);
 	rd_kafka_event_t *event;
@@ -433,7 +433,7 @@ ask_committed(Enquirer *e, rd_kafka_queue_t *queue)
 
 /* Its members, of a group that refuses to have its offsets altered; *failed: the error if it is another one. */
 static void
-note_alteration(Enquirer *e, rd_kafka_resp_err_t code, rd_kafka_resp_err_t *failed)
+note_alteration(AdminThread *e, rd_kafka_resp_err_t code, rd_kafka_resp_err_t *failed)
 {
 	if (code == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID)
 		e->answer.group_members = KAFKA_MEMBERS_UNCOUNTED;
@@ -443,11 +443,11 @@ note_alteration(Enquirer *e, rd_kafka_resp_err_t code, rd_kafka_resp_err_t *fail
 
 /*
  * Whether a group that calls itself dead, and yet has offsets, has members: it then is of
- * the protocol of KIP-848, which librdkafka's question doesn't know. While such a group has
+ * the protocol of KIP-848, which librdkafka's request doesn't know. While such a group has
  * members it refuses to have its offsets altered from outside; they are set to what they are.
  */
 static bool
-ask_by_altering(Enquirer *e, rd_kafka_queue_t *queue)
+ask_by_altering(AdminThread *e, rd_kafka_queue_t *queue)
 {
 	rd_kafka_topic_partition_list_t *same = rd_kafka_topic_partition_list_new(e->positions->cnt);
 	rd_kafka_AlterConsumerGroupOffsets_t *request;
@@ -488,7 +488,7 @@ ask_by_altering(Enquirer *e, rd_kafka_queue_t *queue)
 }
 
 static bool
-ask_group(Enquirer *e)
+ask_group(AdminThread *e)
 {
 	rd_kafka_queue_t *queue = rd_kafka_queue_new(e->rk);
 	bool		dead;
@@ -501,7 +501,7 @@ ask_group(Enquirer *e)
 /* ---- the thread ---- */
 
 static bool
-copy_positions(Enquirer *e)
+copy_positions(AdminThread *e)
 {
 	e->answer.positions = calloc(e->positions->cnt, sizeof(KafkaPosition));
 	if (e->answer.positions == NULL)
@@ -519,7 +519,7 @@ copy_positions(Enquirer *e)
 }
 
 static void
-answer_question(Enquirer *e)
+serve_request(AdminThread *e)
 {
 	memset(&e->answer, 0, sizeof(e->answer));
 	if (e->rk == NULL && (e->rk = open_handle(e, NULL)) == NULL)
@@ -534,7 +534,7 @@ answer_question(Enquirer *e)
 
 /* Its own handle is closed by the thread that opened it, and by no other. */
 static void
-close_handle(Enquirer *e)
+close_handle(AdminThread *e)
 {
 	if (e->conf && e->rk)
 	{
@@ -543,19 +543,19 @@ close_handle(Enquirer *e)
 	}
 }
 
-/* Until there is a question, which is then true, or the end. The caller has the mutex. */
+/* Until there is a request, which is then true, or the end. The caller has the mutex. */
 static bool
-await_question(Enquirer *e)
+await_request(AdminThread *e)
 {
 	struct timespec until;
 
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += KEEP_OPEN_S;
-	while (e->state != ENQUIRY_ASKED && !e->quit)
+	while (e->state != REQUEST_ASKED && !e->quit)
 	{
 		if (e->conf == NULL || e->rk == NULL)
 			pthread_cond_wait(&e->changed, &e->mutex);
-		else if (pthread_cond_timedwait(&e->changed, &e->mutex, &until) == ETIMEDOUT && e->state != ENQUIRY_ASKED)
+		else if (pthread_cond_timedwait(&e->changed, &e->mutex, &until) == ETIMEDOUT && e->state != REQUEST_ASKED)
 		{
 			pthread_mutex_unlock(&e->mutex);
 			close_handle(e);
@@ -566,20 +566,20 @@ await_question(Enquirer *e)
 }
 
 static void *
-enquirer_main(void *arg)
+admin_thread_main(void *arg)
 {
-	Enquirer   *e = arg;
+	AdminThread   *e = arg;
 
 	pthread_mutex_lock(&e->mutex);
-	while (await_question(e))
+	while (await_request(e))
 	{
 		pthread_mutex_unlock(&e->mutex);
 
-		answer_question(e);
+		serve_request(e);
 		forget_brokers(e);
 
 		pthread_mutex_lock(&e->mutex);
-		e->state = ENQUIRY_ANSWERED;
+		e->state = REQUEST_ANSWERED;
 		kafka_client_wake(e->client);
 	}
 	pthread_mutex_unlock(&e->mutex);
@@ -588,10 +588,10 @@ enquirer_main(void *arg)
 }
 
 /* conf: what the thread makes its own handle with; NULL: it uses the client's. */
-static Enquirer *
-start_enquirer(KafkaClient *client, const rd_kafka_conf_t *conf)
+static AdminThread *
+start_admin_thread(KafkaClient *client, const rd_kafka_conf_t *conf)
 {
-	Enquirer   *e = calloc(1, sizeof(Enquirer));
+	AdminThread   *e = calloc(1, sizeof(AdminThread));
 	pthread_condattr_t monotonic;
 
 	if (e == NULL)
@@ -604,7 +604,7 @@ start_enquirer(KafkaClient *client, const rd_kafka_conf_t *conf)
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&e->changed, &monotonic);
 	pthread_condattr_destroy(&monotonic);
-	if (!kafka_start_thread(&e->thread, enquirer_main, e))
+	if (!kafka_start_thread(&e->thread, admin_thread_main, e))
 	{
 		free(e);
 		return NULL;
@@ -613,7 +613,7 @@ start_enquirer(KafkaClient *client, const rd_kafka_conf_t *conf)
 }
 
 static void
-forget_question(Enquirer *e)
+forget_request(AdminThread *e)
 {
 	for (size_t i = 0; i < e->ntopics; i++)
 		free(e->topics[i]);
@@ -636,7 +636,7 @@ forget_question(Enquirer *e)
 }
 
 static bool
-note_new_topic(Enquirer *e, const KafkaNewTopic *topic)
+note_new_topic(AdminThread *e, const KafkaNewTopic *topic)
 {
 	KafkaSetting *settings = calloc(topic->nsettings + 1, sizeof(KafkaSetting));
 
@@ -655,35 +655,35 @@ note_new_topic(Enquirer *e, const KafkaNewTopic *topic)
 }
 
 static bool
-note_question(Enquirer *e, const KafkaQuestion *question)
+note_request(AdminThread *e, const KafkaRequest *request)
 {
-	forget_question(e);
-	e->all_topics = question->all_topics;
-	e->timeout_ms = question->timeout_ms;
-	if (question->ntopics > 0 && (e->topics = calloc(question->ntopics, sizeof(char *))) == NULL)
+	forget_request(e);
+	e->all_topics = request->all_topics;
+	e->timeout_ms = request->timeout_ms;
+	if (request->ntopics > 0 && (e->topics = calloc(request->ntopics, sizeof(char *))) == NULL)
 		return false;
-	for (size_t i = 0; i < question->ntopics; i++)
-		if ((e->topics[e->ntopics++] = strdup(question->topics[i])) == NULL)
+	for (size_t i = 0; i < request->ntopics; i++)
+		if ((e->topics[e->ntopics++] = strdup(request->topics[i])) == NULL)
 			return false;
-	if (question->npositions > 0)
-		e->positions = rd_kafka_topic_partition_list_new((int) question->npositions);
-	for (size_t i = 0; i < question->npositions; i++)
+	if (request->npositions > 0)
+		e->positions = rd_kafka_topic_partition_list_new((int) request->npositions);
+	for (size_t i = 0; i < request->npositions; i++)
 	{
-		const KafkaPosition *p = &question->positions[i];
+		const KafkaPosition *p = &request->positions[i];
 
 		rd_kafka_topic_partition_list_add(e->positions, p->topic, p->partition)->offset = p->offset;
 	}
-	if (question->group && (e->group = strdup(question->group)) == NULL)
+	if (request->group && (e->group = strdup(request->group)) == NULL)
 		return false;
-	e->describe = question->describe;
-	e->every_broker = question->every_broker;
-	return question->create == NULL || note_new_topic(e, question->create);
+	e->describe = request->describe;
+	e->every_broker = request->every_broker;
+	return request->create == NULL || note_new_topic(e, request->create);
 }
 
-static EnquiryState
-enquiry_state(Enquirer *e)
+static RequestState
+request_state(AdminThread *e)
 {
-	EnquiryState state;
+	RequestState state;
 
 	pthread_mutex_lock(&e->mutex);
 	state = e->state;
@@ -692,78 +692,78 @@ enquiry_state(Enquirer *e)
 }
 
 static bool
-is_asking(Enquirer *e)
+is_asking(AdminThread *e)
 {
-	return e && enquiry_state(e) != ENQUIRY_IDLE;
+	return e && request_state(e) != REQUEST_IDLE;
 }
 
 static bool
-ask(Enquirer *e, const KafkaQuestion *question)
+ask(AdminThread *e, const KafkaRequest *request)
 {
-	if (e == NULL || is_asking(e) || !note_question(e, question))
+	if (e == NULL || is_asking(e) || !note_request(e, request))
 		return false;
 
 	pthread_mutex_lock(&e->mutex);
-	e->state = ENQUIRY_ASKED;
+	e->state = REQUEST_ASKED;
 	pthread_cond_signal(&e->changed);
 	pthread_mutex_unlock(&e->mutex);
 	return true;
 }
 
 bool
-kafka_ask(KafkaClient *client, const KafkaQuestion *question)
+kafka_request(KafkaClient *client, const KafkaRequest *request)
 {
-	if (client->enquirer == NULL)
-		client->enquirer = start_enquirer(client, NULL);
-	return ask(client->enquirer, question);
+	if (client->admin_thread == NULL)
+		client->admin_thread = start_admin_thread(client, NULL);
+	return ask(client->admin_thread, request);
 }
 
 bool
-kafka_ask_at_once(KafkaClient *client, const KafkaQuestion *question)
+kafka_request_at_once(KafkaClient *client, const KafkaRequest *request)
 {
 	if (client->at_once == NULL)
-		client->at_once = start_enquirer(client, client->at_once_conf);
-	return ask(client->at_once, question);
+		client->at_once = start_admin_thread(client, client->at_once_conf);
+	return ask(client->at_once, request);
 }
 
 bool
-kafka_asking(KafkaClient *client)
+kafka_requesting(KafkaClient *client)
 {
-	return is_asking(client->enquirer);
+	return is_asking(client->admin_thread);
 }
 
 bool
-kafka_asking_at_once(KafkaClient *client)
+kafka_requesting_at_once(KafkaClient *client)
 {
 	return is_asking(client->at_once);
 }
 
 static bool
-take_answer(Enquirer *e, KafkaAnswer *answer)
+take_answer(AdminThread *e, KafkaResponse *answer)
 {
-	if (e == NULL || enquiry_state(e) != ENQUIRY_ANSWERED)
+	if (e == NULL || request_state(e) != REQUEST_ANSWERED)
 		return false;
 	*answer = e->answer;		/* with its lists, the caller's from now on */
 	pthread_mutex_lock(&e->mutex);
-	e->state = ENQUIRY_IDLE;
+	e->state = REQUEST_IDLE;
 	pthread_mutex_unlock(&e->mutex);
 	return true;
 }
 
 bool
-kafka_answered(KafkaClient *client, KafkaAnswer *answer)
+kafka_response(KafkaClient *client, KafkaResponse *answer)
 {
-	return take_answer(client->enquirer, answer);
+	return take_answer(client->admin_thread, answer);
 }
 
 bool
-kafka_answered_at_once(KafkaClient *client, KafkaAnswer *answer)
+kafka_response_at_once(KafkaClient *client, KafkaResponse *answer)
 {
 	return take_answer(client->at_once, answer);
 }
 
 void
-kafka_answer_free(KafkaAnswer *answer)
+kafka_response_free(KafkaResponse *answer)
 {
 	for (size_t i = 0; i < answer->ntopics; i++)
 	{
@@ -780,17 +780,17 @@ kafka_answer_free(KafkaAnswer *answer)
 	memset(answer, 0, sizeof(*answer));
 }
 
-/* Waits for a question under way: to be called where waiting is bounded. */
+/* Waits for a request under way: to be called where waiting is bounded. */
 void
-kafka_enquirer_end(Enquirer *e)
+kafka_admin_thread_end(AdminThread *e)
 {
 	pthread_mutex_lock(&e->mutex);
 	e->quit = true;
 	pthread_cond_signal(&e->changed);
 	pthread_mutex_unlock(&e->mutex);
 	pthread_join(e->thread, NULL);
-	if (e->state == ENQUIRY_ANSWERED)
-		kafka_answer_free(&e->answer);
-	forget_question(e);
+	if (e->state == REQUEST_ANSWERED)
+		kafka_response_free(&e->answer);
+	forget_request(e);
 	free(e);
 }

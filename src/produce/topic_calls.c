@@ -1,5 +1,5 @@
 /*
- * topics.c
+ * topic_calls.c
  *		nexus_create_topic and nexus_topics, as the relay serves them.
  *
  * The relay asks the cluster, one question at a time, on behalf of the caller. The
@@ -21,13 +21,13 @@ static int64 asked_for = 0;
 bool
 topics_take_call(Relay *relay, Call *call)
 {
-	KafkaQuestion question = {.describe = call->kind == CALL_TOPICS, .timeout_ms = TIMEOUT_MS};
+	KafkaRequest question = {.describe = call->kind == CALL_TOPICS, .timeout_ms = TIMEOUT_MS};
 	KafkaNewTopic topic;
 	MemoryContext before;
 	dsm_segment *segment;
 	char	   *request;
 
-	if (asked_for != 0 || kafka_asking(relay->link.client))
+	if (asked_for != 0 || kafka_requesting(relay->link.client))
 		return false;
 	before = MemoryContextSwitchTo(relay->sender.record_context);
 	request = call_map(call, &segment);
@@ -37,7 +37,7 @@ topics_take_call(Relay *relay, Call *call)
 		question.create = &topic;
 	}
 	call_unmap(segment);
-	if (request && kafka_ask(relay->link.client, &question))
+	if (request && kafka_request(relay->link.client, &question))
 		asked_for = call_ticket(call);
 	MemoryContextSwitchTo(before);
 	MemoryContextReset(relay->sender.record_context);
@@ -52,7 +52,7 @@ append_offset(StringInfo json, const char *name, int64 offset)
 }
 
 static void
-describe(StringInfo json, const KafkaAnswer *answer)
+describe(StringInfo json, const KafkaResponse *answer)
 {
 	const char *comma = "";
 
@@ -94,7 +94,7 @@ write_reply(Call *call, CallAnswer *answer, const StringInfoData *json)
 
 /* True if the answer was to a call's question. */
 bool
-topics_answer(Relay *relay, const KafkaAnswer *answer)
+topics_answer(Relay *relay, const KafkaResponse *answer)
 {
 	Call	   *call = asked_for != 0 ? call_of_ticket(asked_for) : NULL;
 	CallAnswer	reply = {.failure = answer->failure};

@@ -1,5 +1,5 @@
 /*
- * handover.c
+ * coalesce.c
  *		When what waits, rows and calls of nexus_produce_now, is handed to librdkafka.
  *
  * librdkafka's idempotent producer sends a partition nothing more while more than
@@ -35,7 +35,7 @@
 #define SHORTEST_CLOSED_US	10000
 #define LONGEST_CLOSED_US	1000000
 #define PATIENCE			4		/* round trips */
-#define LONGEST_COMEBACK_US	5000
+#define LONGEST_CALLERS_US	5000
 
 static int
 in_flight(const Relay *relay)
@@ -48,15 +48,15 @@ closed_until(const Relay *relay)
 {
 	int64		longest = FIRST_CLOSED_US;
 
-	if (relay->handover.round_trip > 0)
-		longest = Min(Max(PATIENCE * relay->handover.round_trip, SHORTEST_CLOSED_US), LONGEST_CLOSED_US);
-	return relay->handover.closed_since + longest;
+	if (relay->coalescing.round_trip > 0)
+		longest = Min(Max(PATIENCE * relay->coalescing.round_trip, SHORTEST_CLOSED_US), LONGEST_CLOSED_US);
+	return relay->coalescing.closed_since + longest;
 }
 
 static void
 note_round_trip(Relay *relay, int64 took)
 {
-	relay->handover.round_trip += (took - relay->handover.round_trip) / (relay->handover.round_trip ? 8 : 1);
+	relay->coalescing.round_trip += (took - relay->coalescing.round_trip) / (relay->coalescing.round_trip ? 8 : 1);
 }
 
 /* Answers open it, or time. */
@@ -65,21 +65,21 @@ decide_open(Relay *relay, MonoTime now)
 {
 	int			waiting;
 
-	relay->handover.stuck = Min(relay->handover.stuck, in_flight(relay));
-	waiting = in_flight(relay) - relay->handover.stuck;
-	if (waiting < relay->handover.timed_below)
+	relay->coalescing.stalled = Min(relay->coalescing.stalled, in_flight(relay));
+	waiting = in_flight(relay) - relay->coalescing.stalled;
+	if (waiting < relay->coalescing.timed_below)
 	{
-		note_round_trip(relay, now - relay->handover.closed_since);
-		relay->handover.timed_below = 0;
+		note_round_trip(relay, now - relay->coalescing.closed_since);
+		relay->coalescing.timed_below = 0;
 	}
 	if (waiting < FEW)
 		return true;
 	if (now < closed_until(relay))
 		return false;
-	relay->handover.stuck = in_flight(relay);
-	relay->handover.timed_below = 0;
-	if (!relay->handover.answered)		/* the broker is slower than it was, perhaps */
-		relay->handover.round_trip = Max(relay->handover.round_trip, now - relay->handover.closed_since);
+	relay->coalescing.stalled = in_flight(relay);
+	relay->coalescing.timed_below = 0;
+	if (!relay->coalescing.answered)		/* the broker is slower than it was, perhaps */
+		relay->coalescing.round_trip = Max(relay->coalescing.round_trip, now - relay->coalescing.closed_since);
 	return true;
 }
 
@@ -87,59 +87,59 @@ decide_open(Relay *relay, MonoTime now)
 static bool
 may_come_back(const Relay *relay, MonoTime now)
 {
-	return relay->calls.in_flight == 0 && relay->handover.last_calls > 1 && now < relay->handover.comeback_until;
+	return relay->calls.in_flight == 0 && relay->coalescing.last_calls > 1 && now < relay->coalescing.callers_until;
 }
 
 void
-handover_look(Relay *relay)
+coalesce_look(Relay *relay)
 {
 	MonoTime	now = mono_now();
 	uint64		wanted = 0;
 
-	relay->handover.open = decide_open(relay, now);
-	if (!relay->handover.open)
+	relay->coalescing.open = decide_open(relay, now);
+	if (!relay->coalescing.open)
 		wanted = PG_UINT64_MAX;
 	else if (may_come_back(relay, now))
-		wanted = relay->calls.seen + relay->handover.last_calls;
+		wanted = relay->calls.seen + relay->coalescing.last_calls;
 	(void) pg_atomic_exchange_u64(&MyJob->calls_wanted, wanted);
-	relay->handover.gathering = pg_atomic_read_u64(&MyJob->calls) < wanted;
+	relay->coalescing.gathering = pg_atomic_read_u64(&MyJob->calls) < wanted;
 }
 
 MonoTime
-handover_next_look(const Relay *relay)
+coalesce_next_look(const Relay *relay)
 {
-	if (!relay->handover.open)
+	if (!relay->coalescing.open)
 		return closed_until(relay);
-	return relay->handover.gathering ? relay->handover.comeback_until : 0;
+	return relay->coalescing.gathering ? relay->coalescing.callers_until : 0;
 }
 
 void
-handover_done(Relay *relay, int rows, int calls)
+coalesce_done(Relay *relay, int rows, int calls)
 {
 	int			before = in_flight(relay) - rows - calls;
 
 	if (rows + calls == 0)
 		return;
-	relay->handover.closed_since = mono_now();
-	relay->handover.answered = false;
-	relay->handover.timed_below = before <= relay->handover.stuck ? Min(rows + calls, FEW) : 0;
+	relay->coalescing.closed_since = mono_now();
+	relay->coalescing.answered = false;
+	relay->coalescing.timed_below = before <= relay->coalescing.stalled ? Min(rows + calls, FEW) : 0;
 	if (calls > 0)
-		relay->handover.last_calls = calls;
+		relay->coalescing.last_calls = calls;
 	if (calls > 0 || relay->reader.caught_up)
 		kafka_producer_push(relay->link.client);
 }
 
 /* The last call in flight was answered. */
 void
-handover_calls_answered(Relay *relay)
+coalesce_calls_answered(Relay *relay)
 {
 	MonoTime	now = mono_now();
 
-	relay->handover.comeback_until = now + Min((now - relay->handover.closed_since) / 2, LONGEST_COMEBACK_US);
+	relay->coalescing.callers_until = now + Min((now - relay->coalescing.closed_since) / 2, LONGEST_CALLERS_US);
 }
 
 void
-handover_note_answer(Relay *relay)
+coalesce_note_answer(Relay *relay)
 {
-	relay->handover.answered = true;
+	relay->coalescing.answered = true;
 }

@@ -1,5 +1,5 @@
 /*
- * replay.c
+ * replay_worker.c
  *		The worker of nexus_replay(): dead letters through today's statement.
  *
  * The batch comes from nexus_dead_letters instead of from Kafka, and is taken in as
