@@ -25,7 +25,6 @@
 
 #define KEEP_OPEN_S			60		/* the second handle, after its last request */
 #define ONE_BROKER_MS		2000	/* for each one's answer, when all are asked */
-#define MOST_BROKERS		32		/* of which each is asked */
 
 typedef enum RequestState
 {
@@ -115,9 +114,9 @@ note_brokers(AdminThread *e, const struct rd_kafka_metadata *metadata)
 {
 	char		address[300];
 
-	if (!e->every_broker || e->brokers || (e->brokers = calloc(MOST_BROKERS, sizeof(char *))) == NULL)
+	if (!e->every_broker || e->brokers || (e->brokers = calloc(metadata->broker_cnt, sizeof(char *))) == NULL)
 		return;
-	for (int i = 0; i < metadata->broker_cnt && e->nbrokers < MOST_BROKERS; i++)
+	for (int i = 0; i < metadata->broker_cnt; i++)
 	{
 		const struct rd_kafka_metadata_broker *broker = &metadata->brokers[i];
 
