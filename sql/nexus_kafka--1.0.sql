@@ -196,6 +196,8 @@ CREATE FUNCTION @extschema@.nexus_find_role()
 RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  ours boolean;
 BEGIN
   IF tg_op = 'UPDATE' AND new.run_as = old.run_as THEN
     RETURN new;
@@ -205,12 +207,16 @@ BEGIN
     SELECT count(*) = 4 FROM pg_settings
     WHERE source = 'session' AND name IN ('xmloption', 'standard_conforming_strings', 'statement_timeout',
                                           'idle_in_transaction_session_timeout')
-  ) AND EXISTS (
-    SELECT FROM @extschema@.nexus_identity i, pg_database d, pg_extension e
-    WHERE d.datname = current_database() AND d.oid = i.database_oid AND e.extname = 'nexus_kafka' AND e.oid = i.extension_oid)
-  THEN
-    new.paused := true;
-    new.paused_reason := 'it was restored from a dump into a database whose pipelines run: nexus_resume(pipeline) lets it run too';
+  ) THEN
+    -- the schema may have another name by now
+    EXECUTE format('SELECT EXISTS (
+        SELECT FROM %I.nexus_identity i, pg_database d, pg_extension e
+        WHERE d.datname = current_database() AND d.oid = i.database_oid
+          AND e.extname = ''nexus_kafka'' AND e.oid = i.extension_oid)', tg_table_schema) INTO ours;
+    IF ours THEN
+      new.paused := true;
+      new.paused_reason := 'it was restored from a dump into a database whose pipelines run: nexus_resume(pipeline) lets it run too';
+    END IF;
   END IF;
   RETURN new;
 END

@@ -19,14 +19,29 @@
 PG_FUNCTION_INFO_V1(nexus_flush);
 PG_FUNCTION_INFO_V1(nexus_consume);
 
-static bool
-flush(Job *relay, MonoTime deadline)
+/* One that has gone while it was asked may have a successor. */
+static RequestOutcome
+ask(JobKind kind, const char *name, int part, MonoTime deadline, Job **job, uint64 *refused)
 {
-	uint64		refused = pg_atomic_read_u64(&relay->refused);
+	RequestOutcome outcome = REQUEST_JOB_GONE;
 
-	if (!request_and_wait(relay, deadline))
+	while (outcome == REQUEST_JOB_GONE && (*job = worker_await_job(kind, name, part, deadline)) != NULL)
+	{
+		*refused = pg_atomic_read_u64(&(*job)->refused);
+		outcome = request_and_wait(*job, deadline);
+		*refused = pg_atomic_read_u64(&(*job)->refused) - *refused;
+	}
+	return outcome;
+}
+
+static bool
+flush(const char *connection, MonoTime deadline)
+{
+	Job		   *relay;
+	uint64		refused;
+
+	if (ask(JOB_RELAY, connection, 0, deadline, &relay, &refused) != REQUEST_ANSWERED)
 		return false;
-	refused = pg_atomic_read_u64(&relay->refused) - refused;
 	if (refused > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
@@ -76,9 +91,7 @@ flush_connection(const char *connection, MonoTime deadline)
 
 	if (state != JOB_RUNNING && state != JOB_WAITING && !has_rows(connection))
 		return true;
-	if (relay == NULL)
-		relay = worker_await_job(JOB_RELAY, connection, 0, deadline);
-	return relay && flush(relay, deadline);
+	return flush(connection, deadline);
 }
 
 Datum
@@ -130,11 +143,18 @@ consume_all(const Pipeline *pipeline, MonoTime deadline, bool *missing)
 {
 	for (int part = 0; part < pipeline->workers; part++)
 	{
-		Job		   *job = pipeline->on_demand ? job_demand(pipeline->name, part)
-			: worker_await_job(JOB_INGEST, pipeline->name, part, deadline);
+		Job		   *job;
+		uint64		refused;
+		RequestOutcome outcome;
 
+		if (pipeline->on_demand && job_demand(pipeline->name, part) == NULL)
+		{
+			*missing = true;
+			return NULL;
+		}
+		outcome = ask(JOB_INGEST, pipeline->name, part, deadline, &job, &refused);
 		*missing = job == NULL;
-		if (*missing || !request_and_wait(job, deadline))
+		if (outcome != REQUEST_ANSWERED)
 			return job;
 	}
 	return NULL;
@@ -153,8 +173,10 @@ nexus_consume(PG_FUNCTION_ARGS)
 	MonoTime	deadline = worker_deadline(PG_GETARG_INTERVAL_P(1));
 	MonoTime	half_time;
 	Pipeline   *pipeline;
+	const char *connection;
 	Job		   *relay;
 	Job		   *undone;
+	uint64		refused;
 	bool		missing = false;
 	uint64		n;
 
@@ -167,9 +189,10 @@ nexus_consume(PG_FUNCTION_ARGS)
 
 	/* what was committed here before the call goes to the topic first */
 	half_time = mono_now() + (deadline - mono_now()) / 2;
-	relay = worker_await_job(JOB_RELAY, pipeline->connection ? pipeline->connection : "", 0, half_time);
+	connection = pipeline->connection ? pipeline->connection : "";
+	relay = worker_await_job(JOB_RELAY, connection, 0, half_time);
 	if (relay && may_publish(job_get_state(relay)))
-		(void) request_and_wait(relay, half_time);
+		(void) ask(JOB_RELAY, connection, 0, half_time, &relay, &refused);
 
 	undone = consume_all(pipeline, deadline, &missing);
 	if (missing && pipeline->on_demand)

@@ -217,7 +217,7 @@ fill_message(FunctionCallInfo fcinfo, bytea *key, bytea *value, int connection, 
 	message->value = value;
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("topic must not be null")));
 	message->topic = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	check_topic(message->topic);

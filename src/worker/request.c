@@ -119,12 +119,13 @@ worker_await_job(JobKind kind, const char *name, int part, MonoTime deadline)
 
 /* ---- the request, and its answer ---- */
 
-bool
+RequestOutcome
 request_and_wait(Job *job, MonoTime deadline)
 {
 	uint32		generation = job->generation;
 	uint64		ticket = pg_atomic_add_fetch_u64(&job->asked, 1);
 	bool		answered = false;
+	bool		gone = false;
 
 	job_wake(job);
 	if (job->pid == 0)
@@ -135,7 +136,8 @@ request_and_wait(Job *job, MonoTime deadline)
 		long		left;
 
 		answered = pg_atomic_read_u64(&job->answered) >= ticket;
-		if (answered || !job->in_use || job->generation != generation || job_is_hopeless(job))
+		gone = !job->in_use || job->generation != generation;
+		if (answered || gone || job_is_hopeless(job))
 			break;
 		left = mono_ms_until(deadline);
 		if (left <= 0)
@@ -143,7 +145,9 @@ request_and_wait(Job *job, MonoTime deadline)
 		ConditionVariableTimedSleep(&job->answered_cv, Min(left, RECHECK_MS), PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();
-	return answered;
+	if (answered)
+		return REQUEST_ANSWERED;
+	return gone ? REQUEST_JOB_GONE : REQUEST_UNANSWERED;
 }
 
 void

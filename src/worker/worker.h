@@ -337,8 +337,15 @@ extern void worker_check_possible(const char *function);
 /* The job that is to be asked; NULL: there is none, or not in time. */
 extern Job *worker_await_job(JobKind kind, const char *name, int part, MonoTime deadline);
 
-/* Asks the job's worker; false if the time passed, or nobody does the job any more. */
-extern bool request_and_wait(Job *job, MonoTime deadline);
+typedef enum RequestOutcome
+{
+	REQUEST_ANSWERED,
+	REQUEST_UNANSWERED,			/* in time; or the worker can't go on without a person */
+	REQUEST_JOB_GONE			/* there may be another one: after DROP and CREATE EXTENSION, say */
+} RequestOutcome;
+
+/* Asks the job's worker. */
+extern RequestOutcome request_and_wait(Job *job, MonoTime deadline);
 
 /* The worker: what was asked for till that ticket is done. */
 extern void job_answer(Job *job, uint64 ticket);

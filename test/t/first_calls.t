@@ -35,6 +35,16 @@ foreach my $round (1 .. 3)
 	}
 }
 
+# ---- the same where the extension was just before: its workers are on their way out
+
+$node->safe_psql('postgres', 'CREATE DATABASE again');
+$node->safe_psql('again', 'CREATE EXTENSION nexus_kafka');
+foreach my $round (1 .. 10)
+{
+	is($node->safe_psql('again', "DROP EXTENSION nexus_kafka;\nCREATE EXTENSION nexus_kafka;\n$calls{flush_of_a_row}[0]"),
+		$calls{flush_of_a_row}[1], "nexus_flush of an extension that was made anew, round $round");
+}
+
 # ---- what isn't there, and won't come, is told long before the timeout of an hour
 
 my %vain = (

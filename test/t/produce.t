@@ -96,6 +96,7 @@ my %refused = (
 	'22023 no messages' => q(nexus_produce('{"sessionId":"s"}')),
 	'22023 messages empty' => q(nexus_produce('{"messages":[],"sessionId":"s"}')),
 	'22023 no sessionId' => q(nexus_produce('{"messages":[{"role":"user","content":"x"}]}')),
+	'22004 topic missing' => q(nexus_produce(NULL, 'v'::text)),
 	'22023 topic empty' => q(nexus_produce('', 'v'::text)),
 	'22023 topic with a blank' => q(nexus_produce('a b', 'v'::text)),
 	'22023 topic of two dots' => q(nexus_produce('..', 'v'::text)),

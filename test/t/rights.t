@@ -88,6 +88,10 @@ COMMIT;
 \o
 SELECT last_value FROM pg_sequences WHERE schemaname = 'kafka_moved' AND sequencename = 'nexus_outbox_id_seq';
 END
+is($node->safe_psql('renamed', <<'END'), "\n1", 'and a pipeline is made');
+SELECT kafka_moved.nexus_create_pipeline('moved', 't', 'SELECT * FROM kafka_moved.nexus_messages()');
+SELECT count(*) FROM kafka_moved.nexus_pipelines WHERE name = 'moved';
+END
 
 no_crash_ok($node);
 done_testing();

@@ -47,7 +47,9 @@ my $renamed = qr/^pipeline prospect_tracking failing: relation "nexus\.prospect_
 my $no_standby = qr/ waiting: .*synchronous standby/;
 my $paused = qr/^pipeline \S+ paused: /;
 
-my @brokers = ($restart, $unreachable, $no_leader, $not_acknowledged);
+my $stale_leader = qr/ waiting: offset \d+ of partition \d+ of topic "[^"]*" is not on the broker that leads it/;
+my $unknown_partition = qr/ waiting: topic "[^"]*", partition \d+: failed to query logical offset/i;
+my @brokers = ($restart, $unreachable, $no_leader, $not_acknowledged, $stale_leader, $unknown_partition);
 
 # ---- the faults. begin answers what ends it. groups: of these one at a time; flows: messages
 # go on meanwhile, but for those that another fault stops; holds: what the others do may have
