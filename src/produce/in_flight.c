@@ -42,7 +42,7 @@ void
 in_flight_init(MemoryContext parent)
 {
 	rows = rows_create(parent, USUAL_ROWS, NULL);
-	sent_context = SlabContextCreate(parent, "nexus_kafka in flight", SLAB_DEFAULT_BLOCK_SIZE, sizeof(Sent));
+	sent_context = AllocSetContextCreate(parent, "nexus_kafka in flight", ALLOCSET_DEFAULT_SIZES);
 }
 
 /* What is new has an id beyond all, and needs no look. */
