@@ -17,7 +17,6 @@
 
 #include "produce/produce.h"
 
-#define USUAL_BYTES		128		/* of flat headers: most have the message id only */
 #define HEADER_BYTES	64		/* what a header takes besides its name and its value, here and in librdkafka */
 
 /* Headers as jsonb take up to so many times the room that they have in a message. */
@@ -163,7 +162,7 @@ headers_flatten(Jsonb *jsonb, const char *message_id, Headers *headers, Fault *f
 
 	headers->n = 0;
 	headers->size = 0;
-	headers->flat = (StringInfoData) {.data = palloc(USUAL_BYTES), .maxlen = USUAL_BYTES};
+	initStringInfo(&headers->flat);
 	id.val.string.val = unconstify(char *, message_id);
 	id.val.string.len = strlen(message_id);
 	if (!add_header(headers, MESSAGE_ID_HEADER, strlen(MESSAGE_ID_HEADER), &id, fault))
@@ -189,6 +188,16 @@ record_row_is_possible(const OutboxRow *row, Fault *fault)
 	return true;
 }
 
+/* In as much memory as they need: thousands of rows are read at a time. */
+static const char *
+trimmed(Headers *headers)
+{
+	char	   *data = memcpy(palloc(headers->flat.len), headers->flat.data, headers->flat.len);
+
+	pfree(headers->flat.data);
+	return data;
+}
+
 static Size
 size_of(const struct varlena *bytes)
 {
@@ -205,7 +214,7 @@ record_of_row(OutboxRow *row, Record *record, Fault *fault)
 		return false;
 	*record = (Record) {
 		.topic = row->topic, .partition = row->partition, .key = row->key, .value = row->value,
-		.headers = headers.flat.data, .nheaders = headers.n,
+		.headers = trimmed(&headers), .nheaders = headers.n,
 		.size = size_of(row->key) + size_of(row->value) + headers.size
 	};
 	if (record->size > nexus_max_message_bytes)
