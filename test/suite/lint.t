@@ -89,6 +89,8 @@ is(join("\n", map { deadlines_by_the_wall_clock($_) } glob 'src/*.c src/*/*.c'),
 
 	is($found{$_} // '', $told{$_}, "$_ is set and cleared where worker.h says") for sort keys %told;
 	is_deeply([ conditions_in_readme() ], [ conditions_in_order() ], 'src/README.md has the conditions by rank, with state and owner');
+	is_deeply([ conditions_in_diagram() ], [ sort map { join ' ', (split)[ 0, 1 ] } conditions_in_order() ], 'and in its diagram, with the state');
+	is_deeply([ conditions_tested() ], [ sort map { /^(\w+)/ } conditions_in_order() ], 'each comes and goes in a test');
 }
 
 # Which file writes a part of the relay is told in src/README.md.
@@ -247,7 +249,11 @@ sub conditions_in_readme
 {
 	my ($table) = slurp('src/README.md') =~ /^\| condition, highest first .*?\n\|[-|]+\n(.*?)\n\n/ms;
 
-	return map { my @cells = split /\s*\|\s*/; "$cells[2] " . join ', ', sort $cells[3] =~ /\w+\.c/g } split /\n/, $table // '';
+	return map {
+		my @cells = split /\s*\|\s*/;
+		my ($name) = $cells[1] =~ /^`(\w+)`: /;
+		join ' ', $name // $cells[1], $cells[2], join ', ', sort $cells[3] =~ /\w+\.c/g;
+	} split /\n/, $table // '';
 }
 
 sub conditions_in_order
@@ -256,7 +262,29 @@ sub conditions_in_order
 	my %owners = $list =~ /(CONDITION_\w+),?\s*\/\* ([\w.]+\.c(?:, \w+\.c)*)/g;
 	my %state = slurp('src/worker/condition.c') =~ /\[(CONDITION_\w+)\] = \{JOB_(\w+)/g;
 
-	return map { '`' . lc($state{$_}) . '` ' . join ', ', sort split /, /, $owners{$_} // '' } $list =~ /(CONDITION_\w+)/g;
+	return map { s/^CONDITION_//r . ' `' . lc($state{$_}) . '` ' . join ', ', sort split /, /, $owners{$_} // '' } $list =~ /(CONDITION_\w+)/g;
+}
+
+# Lines "state <── CONDITION, CONDITION", the conditions maybe on more than one.
+sub conditions_in_diagram
+{
+	my ($diagram) = slurp('src/README.md') =~ /^(    \w+ +<── .*?)\n\n/ms;
+	my @pairs;
+	my $state;
+
+	for my $line (split /\n/, $diagram // '')
+	{
+		my ($new, $conditions) = $line =~ /^    (\w*) *(?:<── )?(.*)/;
+		$state = $new if $line =~ /<──/;
+		push @pairs, map { "$_ `$state`" } $conditions =~ /\b([A-Z]+(?:_[A-Z]+)*)\b/g;
+	}
+	return sort @pairs;
+}
+
+# By the tables of test/t/conditions.t and test/kafka/t/conditions_kafka.t.
+sub conditions_tested
+{
+	return sort keys %{ to_set(slurp(glob 'test/{t,kafka/t}/conditions*.t') =~ /\bcondition => '(\w+)'/g) };
 }
 
 # What nexus_status can show as a reason, with x for what is filled in. Where all of it is

@@ -37,12 +37,20 @@ sub end
 
 	append_to_file("$self->{dir}/stop", '');
 	$self->{run}->finish or die 'the witness failed';
+	return $self->seen;
+}
+
+# What it has noted so far.
+sub seen
+{
+	my ($self) = @_;
+
 	return map {
 		my %one;
-		@one{qw(time from kind name state reason)} = split /\t/, $_, 6;
+		@one{qw(time from pid kind name state reason)} = split /\t/, $_, 7;
 		$one{reason} //= '';
 		\%one;
-	} split /\n/, slurp_file("$self->{dir}/seen");
+	} slurp_file("$self->{dir}/seen") =~ /^(.*)\n/mg;
 }
 
 1;

@@ -1,5 +1,6 @@
 # Writes what states servers show, a line each, until a file says stop (NexusKafka::Witness):
-# monotonic time, log or status, kind, name, state, reason, with tabs between.
+# monotonic time, log or status, pid (of who wrote the line of the log), kind, name, state, reason,
+# with tabs between.
 #
 #   witness.pl CONNECTION-STRING LOG-PATTERN STOP-FILE
 use strict;
@@ -43,8 +44,8 @@ sub read_log
 	{
 		while ($log->{part} =~ s/^(.*)\n//)
 		{
-			$1 =~ /LOG:  nexus_kafka (\w+)(?: (\S+))? of database \S+ is (\w+)(?:: (.*))?$/
-			  and note_state('log', $kinds{$1} // $1, $2 // $kinds{$1} // $1, $3, $4 // '');
+			$1 =~ /\[(\d+)\].* LOG:  nexus_kafka (\w+)(?: (\S+))? of database \S+ is (\w+)(?:: (.*))?$/
+			  and note_state('log', $1, $kinds{$2} // $2, $3 // $kinds{$2} // $2, $4, $5 // '');
 		}
 	}
 	return;
@@ -60,7 +61,7 @@ sub ask
 		my $got = sysread($psql->{out}, $psql->{text}, 65536, length $psql->{text});
 		return if !defined $got || $got;
 		close $psql->{out};
-		note_state('status', $_) for split /\n/, $psql->{text};
+		note_state('status', '', $_) for split /\n/, $psql->{text};
 		undef $psql;
 	}
 	return if $now < ($asked // 0) + 0.5;
